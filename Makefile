@@ -1,0 +1,40 @@
+# Two commands do everything: `make demo` and `make test`. Both first install what they need into .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   ?= demo
+
+.PHONY: help install demo lint test test-full clean
+
+help:
+	@echo "make demo       install; make, convert, train on and evaluate the demo data (under 6 minutes after installing)"
+	@echo "make test       install, lint, type-check, test (under 12 minutes of testing)"
+	@echo "make test-full  install, and run the slow tier of the tests (under 40 minutes)"
+	@echo "make clean      remove .venv, the demo's files and caches"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt .ci/install
+	PYTHON=$(PYTHON) .ci/install $(VENV)
+	@touch $@
+
+demo: install
+	rm -rf $(DEMO)
+	$(BIN)/fastbot convert demo $(DEMO)/data
+	$(BIN)/fastbot store show $(DEMO)/data --out $(DEMO)/contact-sheet.png
+	$(BIN)/fastbot train demo --data $(DEMO)/data --out $(DEMO)/run
+	$(BIN)/fastbot eval $(DEMO)/run --data $(DEMO)/data
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-full: install
+	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 1200
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""One file per question; speed lives here, never in tests."""

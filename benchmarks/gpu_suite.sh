@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, within 8 minutes, with nothing but the repository and what the machine has.
+#   benchmarks/gpu_suite.sh [FOLDER]     leaves JSON and logs in FOLDER (default: benchmarks/results/gpu)
+# Runs from a checkout, installed or not. A rung whose package is missing says so and the ladder goes on.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-benchmarks/results/gpu}
+python=${PYTHON:-python3}
+mkdir -p "$out"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+deadline=$((SECONDS + 480))
+failed=0
+
+# rung NAME SECONDS COMMAND...: runs a command within its own limit and what is left of the whole.
+rung() {
+    local name=$1 limit=$2 left=$((deadline - SECONDS))
+    shift 2
+    if [ "$left" -le 5 ]; then
+        echo "== $name: not run, the 8 minutes are over" | tee -a "$out/summary.log"
+        return
+    fi
+    [ "$limit" -lt "$left" ] || limit=$left
+    local started=$SECONDS
+    timeout "$limit" "$@" >"$out/$name.log" 2>&1
+    local code=$?
+    echo "== $name: exit $code after $((SECONDS - started)) s (log: $out/$name.log)" | tee -a "$out/summary.log"
+    tail -n 12 "$out/$name.log"
+    [ "$code" = 0 ] || failed=1
+}
+
+: >"$out/summary.log"
+{ date -u; nvidia-smi; "$python" -m pip list; } >"$out/machine.log" 2>&1
+rung tests 120 "$python" -m pytest -q -m gpu -p no:cacheprovider
+rung step-fp16 90 "$python" -m benchmarks step --batch-size 256 --json "$out/step.jsonl"
+rung step-bf16 60 "$python" -m benchmarks step --batch-size 256 --json "$out/step.jsonl" precision.kind=bf16
+rung augment 45 "$python" -m benchmarks augment --json "$out/augment.jsonl"
+rung corpus 60 "$python" -m benchmarks corpus "$out/corpus" --count 2000
+rung loader 90 "$python" -m benchmarks loader --data "$out/corpus" --json "$out/loader.jsonl"
+rung train 60 "$python" -m fastbot train demo --data "$out/corpus" --out "$out/run" --device cuda \
+    'epochs="60 steps"' 'run.eval_every="60 steps"' precision.kind=fp16
+rm -rf "$out/corpus"
+exit $failed

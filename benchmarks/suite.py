@@ -1,0 +1,14 @@
+"""`fastbot bench` and `python -m benchmarks`: one command per question."""
+
+from __future__ import annotations
+
+import typer
+
+from benchmarks import augment, corpus, loader, plan, step
+
+app = typer.Typer(help="Measure this machine: every rate beside a peer in the same run.", no_args_is_help=True)
+app.command(name="corpus")(corpus.command)
+app.command(name="loader")(loader.loader)
+app.command(name="plan")(plan.command)
+app.command(name="augment")(augment.command)
+app.command(name="step")(step.step)

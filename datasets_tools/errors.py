@@ -1,0 +1,54 @@
+"""Errors of the store and of conversions.
+
+    DataError
+    ├── SourceError          what the user points `convert` at cannot be read as that layout
+    ├── PictureError         one picture cannot be decoded; carries its key and the reason
+    ├── ConversionError      the run as a whole failed: bad pictures, no space, a worker died
+    └── StoreError           a store (or a file of it) is missing, damaged, or of another version
+        └── DamagedSampleError   one sample's stored bytes fail their checksum; carries its id
+
+Every message says where, what was found, what is allowed, and what to do.
+"""
+
+
+class DataError(Exception):
+    """Base of everything `datasets_tools` raises for bad input."""
+
+
+class SourceError(DataError):
+    """The source folder or file does not hold what its layout promises."""
+
+
+class PictureError(DataError):
+    """One picture cannot be used.
+
+    Args:
+        key: the picture's name in its source, for example `train/n01440764/n01440764_18.JPEG`.
+        reason: one short sentence without the key, for example `ends early: 120 of 375 rows decoded`.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key = key
+        self.reason = reason
+
+
+class ConversionError(DataError):
+    """A conversion failed; nothing was left that could be taken for a whole store."""
+
+
+class StoreError(DataError):
+    """A store, or one of its files, is missing, damaged, or of another version."""
+
+
+class DamagedSampleError(StoreError):
+    """A sample's stored bytes are not those that were written.
+
+    Args:
+        sample_id: the sample's id in its split.
+        message: where, what was found, what to do.
+    """
+
+    def __init__(self, sample_id: int, message: str) -> None:
+        super().__init__(message)
+        self.sample_id = sample_id

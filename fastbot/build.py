@@ -1,0 +1,52 @@
+"""From a recipe's specs (data) to the objects the loop runs. Everything is decided here, once."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from fastbot import schedules
+from fastbot.losses import CrossEntropy
+from fastbot.models.registry import build_model
+from fastbot.optimizers import nag
+from fastbot.precision import Precision, build_precision
+from fastbot.recipe import Cosine, ModelSpec, Recipe
+from fastbot.schedules import Schedule
+
+_HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def model_of(spec: ModelSpec, num_classes: int) -> nn.Module:
+    """Return the model, initialized as the recipe says, on the CPU; draws from torch's global generator."""
+    return build_model(spec.name, num_classes, spec.init, spec.zero_gamma)
+
+
+def loss_of(recipe: Recipe) -> CrossEntropy:
+    """Return the loss: (logits, targets, weight) to a scalar."""
+    return CrossEntropy(recipe.loss.label_smoothing)
+
+
+def optimizer_of(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer over a model that is on its device and in its memory format."""
+    spec = recipe.optimizer
+    return nag(model, recipe.learning_rate, spec.momentum, spec.weight_decay, spec.decay_all)
+
+
+def schedule_of(recipe: Recipe, steps_per_epoch: int) -> Schedule:
+    """Return the learning rate as a function of the step, its durations in steps."""
+    spec, peak = recipe.schedule, recipe.learning_rate
+    warmup = spec.warmup.steps(steps_per_epoch)
+    if isinstance(spec, Cosine):
+        return schedules.Cosine(peak, recipe.epochs.steps(steps_per_epoch), warmup)
+    milestones = tuple(milestone.steps(steps_per_epoch) for milestone in spec.milestones)
+    return schedules.StepDecay(peak, milestones, warmup, spec.factor)
+
+
+def precision_of(recipe: Recipe, device: torch.device) -> Precision:
+    """Return the arithmetic of the step, and set TF32 for the whole process."""
+    return build_precision(recipe.precision.kind, device, recipe.precision.tf32)
+
+
+def image_dtype_of(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """Return the type of a batch's images: half where a GPU computes in it anyway, which halves what it reads."""
+    return _HALF.get(recipe.precision.kind, torch.float32) if device.type == "cuda" else torch.float32

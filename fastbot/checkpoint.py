@@ -1,0 +1,236 @@
+"""Checkpoints: whole or absent, and refused when they belong to another training.
+
+RUN/checkpoints/step-00001200/model.safetensors    weights and batch-norm statistics
+state.pt             optimizer, scaler, sums, position (loads with weights_only=True)
+checkpoint.json      what it was trained with
+RUN/checkpoints/last -> step-00001200
+RUN/checkpoints/best -> step-00000900
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from fastbot.errors import CheckpointError
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What must be the same for a resumed run to be bit-identical, but need not be to go on.
+
+    Attributes:
+        torch, fastbot: versions.
+        num_threads: intra-op threads (they change the order of float sums).
+        world_size: ranks.
+        device: type of device.
+        backend: which decoder made the pixels.
+        compile: eager or compiled.
+    """
+
+    torch: str
+    fastbot: str
+    num_threads: int
+    world_size: int
+    device: str
+    backend: str
+    compile: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a checkpoint belongs to.
+
+    Attributes:
+        training_digest: `Recipe.training_digest()`.
+        manifest_digest: sha256 of the store's manifest.
+        recipe: the resolved recipe as plain values, to name what differs.
+        class_names: by label.
+        conditions: see `Conditions`.
+    """
+
+    training_digest: str
+    manifest_digest: str
+    recipe: dict[str, Any]
+    class_names: tuple[str, ...]
+    conditions: Conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint read back.
+
+    Attributes:
+        path: its folder.
+        weights: the model's state dict.
+        state: everything else that training needs, as it was saved.
+        identity: what it belongs to.
+    """
+
+    path: Path
+    weights: dict[str, torch.Tensor]
+    state: dict[str, Any]
+    identity: Identity
+
+
+class CheckpointFolder:
+    """The `checkpoints` folder of a run.
+
+    Args:
+        path: created when the first checkpoint is saved.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, step: int, model: nn.Module, state: Mapping[str, Any], identity: Identity, *, best: bool) -> Path:
+        """Write a checkpoint aside, sync it, and only then let `last` (and `best`) point to it.
+
+        Args:
+            step: optimizer steps done.
+            model: the bare model, not its DDP or compiled wrapper.
+            state: plain values and tensors.
+            identity: what it belongs to.
+            best: whether it is the best so far.
+
+        Raises:
+            CheckpointError: it could not be written; the earlier ones stand.
+        """
+        target = self.path / f"step-{step:08d}"
+        aside = self.path / f".{target.name}.writing"
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            _write(aside, model, dict(state), identity)
+            if target.exists():  # the same step again, after a resume: the same content
+                shutil.rmtree(target)
+            aside.rename(target)
+            _sync(self.path)
+            for name in ["last", *(["best"] if best else [])]:
+                self._point(name, target)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise CheckpointError(
+                f"checkpoint {target} cannot be written: {error}. Earlier checkpoints stand; free space and --resume"
+            ) from error
+        self._drop_unpointed()
+        return target
+
+    def load(self, name: str = "last") -> Checkpoint:
+        """Read `last`, `best`, or a `step-...` folder.
+
+        Raises:
+            CheckpointError: it is not there, or damaged.
+        """
+        path = self.path / name
+        if not path.is_dir():
+            raise CheckpointError(f"{path} is not there: the run has saved no checkpoint yet")
+        return read_checkpoint(path)
+
+    def exists(self) -> bool:
+        """Return whether there is a checkpoint to resume from."""
+        return (self.path / "last").is_dir()
+
+    def _point(self, name: str, target: Path) -> None:
+        link = self.path / f".{name}.writing"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target.name)
+        link.replace(self.path / name)
+        _sync(self.path)
+
+    def _drop_unpointed(self) -> None:
+        kept = {(self.path / name).resolve() for name in ("last", "best")}
+        for folder in self.path.glob("step-*"):
+            if folder.resolve() not in kept:
+                shutil.rmtree(folder)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint folder.
+
+    Raises:
+        CheckpointError: a file of it is missing or damaged, or it is of another format.
+    """
+    try:
+        header = json.loads((path / "checkpoint.json").read_text())
+        if header["format"] != _FORMAT:
+            raise CheckpointError(
+                f"{path} is a checkpoint of format {header['format']}; this fastbot reads format {_FORMAT}"
+            )
+        identity = header["identity"]
+        identity["class_names"] = tuple(identity["class_names"])
+        identity["conditions"] = Conditions(**identity["conditions"])
+        weights = load_file(path / "model.safetensors")
+        state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        return Checkpoint(path, weights, state, Identity(**identity))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged: {error}. Use another one, or train anew") from error
+
+
+def refuse_another_training(checkpoint: Checkpoint, identity: Identity) -> None:
+    """Check that a checkpoint belongs to this recipe and this store.
+
+    Raises:
+        CheckpointError: names every recipe key that differs, or the store.
+    """
+    saved = checkpoint.identity
+    if saved.training_digest != identity.training_digest:
+        here, there = _flat(identity.recipe), _flat(saved.recipe)
+        keys = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+        ignored = ("run.", "paper.", "about")
+        named = [f"{key} is {here.get(key)}, was {there.get(key)}" for key in keys if not key.startswith(ignored)]
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path} is of another recipe: {'; '.join(named)}. "
+            "Resume with the recipe it was started with, or choose another --out"
+        )
+    if saved.manifest_digest != identity.manifest_digest:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path} was trained on another store (their manifests differ). "
+            "Resume with the store it was started with, or choose another --out"
+        )
+
+
+def changed_conditions(checkpoint: Checkpoint, conditions: Conditions) -> list[str]:
+    """Return one phrase per condition that differs, for a warning: the run goes on, but not bit-identically."""
+    then, now = asdict(checkpoint.identity.conditions), asdict(conditions)
+    return [f"{name} was {then[name]}, is {now[name]}" for name in now if then[name] != now[name]]
+
+
+def _write(folder: Path, model: nn.Module, state: dict[str, Any], identity: Identity) -> None:
+    # safetensors stores plain contiguous tensors; channels-last weights are laid out again when loaded.
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    torch.save(state, folder / "state.pt")
+    header = {"format": _FORMAT, "identity": asdict(identity)}
+    (folder / "checkpoint.json").write_text(json.dumps(header, indent=1))
+    for file in folder.iterdir():
+        _sync(file)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

@@ -1,0 +1,73 @@
+"""The command line: one file per command; the only place that wires all three packages.
+
+Modules here import PyTorch and the like inside their commands, so that `fastbot --help` answers at once.
+Exit codes: 0 done, 1 the run failed, 2 wrong usage or a wrong recipe.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import click
+import typer
+from rich.console import Console
+
+from datasets_tools.errors import DataError
+from fastbot.cli import bench, convert, doctor, evaluate, recipes, store, train
+from fastbot.errors import FastbotError, RecipeError
+from pipelines.errors import PipelineError, SpecError
+
+app = typer.Typer(
+    name="fastbot",
+    help="Train image classifiers as fast as the machine allows, and as two papers say.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(convert.app, name="convert")
+app.add_typer(store.app, name="store")
+app.command(name="train")(train.train)
+app.command(name="eval")(evaluate.evaluate)
+app.command(name="recipes")(recipes.recipes)
+app.command(name="doctor")(doctor.doctor)
+app.command(name="bench", context_settings=bench.PASS_THROUGH)(bench.bench)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["FASTBOT_DEBUG"] = "1"  # ranks that a launcher starts inherit it
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit: 0 done, 1 the run failed, 2 wrong usage or a wrong recipe."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(list(arguments) if arguments is not None else None, "fastbot", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (RecipeError, SpecError) as error:
+        _fail(error, 2)
+    except (FastbotError, PipelineError, DataError) as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    if os.environ.get("FASTBOT_DEBUG"):
+        raise error
+    Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/] ", end="")
+    print(error, file=sys.stderr)  # plain: a message may hold brackets
+    sys.exit(code)

@@ -1,0 +1,132 @@
+"""What `train` and `eval` share: a store, pipelines over it, and the words that describe a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from datasets_tools.manifest import MANIFEST_NAME
+from datasets_tools.store import Split, Store
+from fastbot import __version__
+from fastbot.build import image_dtype_of
+from fastbot.checkpoint import Conditions, Identity
+from fastbot.distributed import Ranks, cores
+from fastbot.errors import RunError
+from fastbot.recipe import Recipe
+from pipelines.backends.choose import Choice, choose
+from pipelines.pipeline import Pipeline, open_eval, open_train
+
+
+class Session:
+    """A store and a recipe on one rank's machine.
+
+    Args:
+        recipe: resolved.
+        data: the store's folder.
+        backend: a backend's name, or `auto`.
+        ranks: this process among all.
+
+    Raises:
+        StoreError: the store is missing, damaged, or lacks a split.
+        BackendUnavailable: the backend cannot run here.
+    """
+
+    def __init__(self, recipe: Recipe, data: Path, backend: str, ranks: Ranks) -> None:
+        self.recipe, self.ranks = recipe, ranks
+        self.store = Store(data)
+        self.backend: Choice = choose(backend, ranks.device)
+        self._num_threads = max(1, cores() // ranks.local_world_size)
+
+    def open_train(self) -> Pipeline:
+        """Return the training pipeline of split `train`."""
+        return open_train(
+            self.store.split("train"), self.recipe.data, self.store.num_classes, seed=self.recipe.seed, **self._place()
+        )
+
+    def open_eval(self, split: str = "val") -> Pipeline:
+        """Return the evaluation pipeline of a split."""
+        return open_eval(self.store.split(split), self.recipe.data, self.store.num_classes, **self._place())
+
+    def _place(self) -> dict[str, Any]:
+        return {
+            "backend": self.backend.name,
+            "device": self.ranks.device,
+            "dtype": image_dtype_of(self.recipe, self.ranks.device),
+            "num_threads": self._num_threads,
+            "rank": self.ranks.rank,
+            "world_size": self.ranks.world_size,
+        }
+
+    def identity(self) -> Identity:
+        """Return what checkpoints of this session belong to."""
+        manifest = (self.store.path / MANIFEST_NAME).read_bytes()
+        conditions = Conditions(
+            torch=torch.__version__,
+            fastbot=__version__,
+            num_threads=torch.get_num_threads(),
+            world_size=self.ranks.world_size,
+            device=self.ranks.device.type,
+            backend=self.backend.name,
+            compile=self.recipe.compile,
+        )
+        return Identity(
+            training_digest=self.recipe.training_digest(),
+            manifest_digest=hashlib.sha256(manifest).hexdigest(),
+            recipe=self.recipe.resolved().as_dict(),
+            class_names=self.store.class_names,
+            conditions=conditions,
+        )
+
+
+def describe(session: Session, say: Callable[[str], None]) -> None:
+    """Say what is about to be trained, on what, and how."""
+    recipe, ranks, spec = session.recipe, session.ranks, session.recipe.data
+    train: Split = session.store.split("train")
+    rows = spec.global_batch_size // ranks.world_size
+    paper = f" (paper: {recipe.paper.bn_batch})" if recipe.paper and recipe.paper.bn_batch else ""
+    say(f"data      {session.store.path}: {len(train):,} pictures, {session.store.num_classes} classes")
+    say(f"backend   {session.backend.name}: {session.backend.reason}")
+    say(f"device    {ranks.world_size} x {_device_name(ranks.device)}, {recipe.precision.kind}")
+    say(f"model     {recipe.model.name}, {spec.crop_size} px, {recipe.epochs}, learning rate {recipe.learning_rate:g}")
+    say(f"batch     {spec.global_batch_size} = {ranks.world_size} x {rows}; batch norm over {rows}{paper}")
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({torch.get_num_threads()} threads)"
+
+
+def check_classes(class_names: tuple[str, ...], store: Store) -> None:
+    """Refuse a store whose classes are not those a model was trained on.
+
+    Raises:
+        RunError: names the difference.
+    """
+    if len(class_names) != store.num_classes:
+        raise RunError(
+            f"the model has {len(class_names)} classes and {store.path} has {store.num_classes}. "
+            "Give the store the run was trained on, or one with the same classes"
+        )
+    if class_names != store.class_names:
+        first = next(k for k, (a, b) in enumerate(zip(class_names, store.class_names, strict=True)) if a != b)
+        raise RunError(
+            f"class {first} was {class_names[first]!r} in training and is {store.class_names[first]!r} in "
+            f"{store.path}. Give a store with the same classes in the same order"
+        )
+
+
+def summary_table(summary: dict[str, Any], run: Path, console: Console) -> None:
+    """Print the end of a run."""
+    console.print(
+        f"\nval top-1 [bold]{summary['top1']:.2%}[/], top-5 {summary['top5']:.2%}"
+        f"   {summary['images_per_s']:,.0f} images/s   data wait {summary['data_wait_fraction']:.1%} of training"
+        f"   {summary['wall_s']:.0f} s in all",
+        highlight=False,
+    )
+    console.print(f"run folder  {run}\ncurves      {run / 'curves.png'}", highlight=False, soft_wrap=True)

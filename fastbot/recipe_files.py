@@ -1,0 +1,150 @@
+"""Recipe files: finding them, merging a parent and overrides, and saying what is wrong with a key."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from fastbot.errors import RecipeError
+from fastbot.recipe import Duration, Recipe
+
+_PACKAGED = resources.files("fastbot") / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with fastbot, sorted."""
+    return sorted(item.name.removesuffix(".toml") for item in _PACKAGED.iterdir() if item.name.endswith(".toml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Args:
+        name: a packaged recipe's name, or the path of a TOML file.
+        overrides: `key.sub=value` strings; the value is a TOML value, or else taken as a string.
+
+    Raises:
+        RecipeError: no such recipe, not TOML, an unknown key, or a value of the wrong type or range.
+    """
+    recipe = _validate(_with_parent(name), name)
+    if not overrides:
+        return recipe
+    values = recipe.as_dict()  # with defaults written out, so that an override finds the table it changes
+    for override in overrides:
+        _apply(values, override)
+    return _validate(values, name)
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """Return the recipe, resolved, as TOML text that `load_recipe` reads back to an equal recipe."""
+    return tomli_w.dumps(recipe.resolved().as_dict())
+
+
+def _validate(values: dict[str, Any], name: str) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError("\n".join(_explain(details, name) for details in error.errors())) from error
+
+
+def _with_parent(name: str) -> dict[str, Any]:
+    values = _read(name)
+    parent = values.pop("parent", None)
+    if parent is None:
+        return values
+    base = _read(parent)
+    if "parent" in base:
+        raise RecipeError(f"recipe {name}: its parent {parent} has a parent itself; one level is allowed")
+    return _merge(base, values)
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = Path(name)
+    try:
+        if name.endswith(".toml") or path.is_file():
+            return tomllib.loads(path.read_text())
+        if name in recipe_names():
+            return tomllib.loads((_PACKAGED / f"{name}.toml").read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {name} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {name} is not TOML: {error}") from error
+    raise RecipeError(
+        f"there is no recipe {name}.{_nearest(name, recipe_names())} "
+        f"Packaged recipes: {', '.join(recipe_names())}; or give the path of a .toml file"
+    )
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `over` laid on it; a table with another `kind` replaces the whole table."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        same_kind = isinstance(old, dict) and isinstance(value, dict) and value.get("kind") in (None, old.get("kind"))
+        merged[key] = _merge(old, value) if same_kind and isinstance(old, dict) else value
+    return merged
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"override {override!r} is not of the form key.sub=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.strip().split(".")
+    table = values
+    for part in path:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"{key} is not a recipe key: {part} is not a table")
+    if last == "kind" and table.get("kind") not in (None, value):
+        table.clear()  # another kind has other keys
+    table[last] = value
+
+
+def dotted_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Yield every key a recipe may have, in dotted form."""
+    for name, field in model.model_fields.items():
+        nested = [item for item in _models(field.annotation) if item is not Duration]
+        if not nested:
+            yield prefix + name
+        for item in nested:
+            yield from dotted_keys(item, f"{prefix}{name}.")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        for argument in get_args(annotation):
+            yield from _models(argument)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+
+
+def _explain(details: ErrorDetails, name: str) -> str:
+    kinds = {"none", "hsv", "contrast", "mixup", "step", "cosine"}
+    key = ".".join(str(part) for part in details["loc"] if part not in kinds)
+    found = details["input"]
+    if details["type"] == "extra_forbidden":
+        return f"{key} is not a recipe key ({name}).{_nearest(key, list(dict.fromkeys(dotted_keys())))}"
+    if details["type"] == "missing":
+        return f"{key} is missing ({name}): it has no default"
+    rule = details["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(found, dict | BaseModel) else f" is {found!r}"
+    return f"{key or 'the recipe'}{shown} ({name}): {rule}"
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    """Return ` Did you mean X?`, or nothing when nothing is near."""
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]}?" if matches else ""

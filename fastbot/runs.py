@@ -1,0 +1,151 @@
+"""The run folder: everything a run leaves behind.
+
+RUN/recipe.toml       the resolved recipe
+metrics.jsonl     one line per reading of the metrics, and per evaluation
+events.out...     the same for TensorBoard
+checkpoints/      see `fastbot.checkpoint`
+curves.png        loss, top-1, learning rate and throughput over steps
+summary.json      the end: accuracy, throughput, share of time waited for data
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+from fastbot.checkpoint import CheckpointFolder
+from fastbot.curves import draw_curves
+from fastbot.errors import RunError
+from fastbot.recipe import Recipe
+from fastbot.recipe_files import load_recipe, write_recipe
+
+Record = Mapping[str, Any]
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: where the run is, or will be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = CheckpointFolder(path / "checkpoints")
+
+    def create(self, recipe: Recipe, *, resume: bool) -> None:
+        """Make the folder and write the recipe.
+
+        Raises:
+            RunError: there is a run there already and it is not to be resumed, or the folder cannot be made.
+        """
+        if (self.path / "recipe.toml").exists() and not resume:
+            raise RunError(f"{self.path} already holds a run. Continue it with --resume, or choose another --out")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "recipe.toml").write_text(write_recipe(recipe))
+        except OSError as error:
+            raise RunError(f"run folder {self.path} cannot be made: {error}. Choose another --out") from error
+
+    def recipe(self) -> Recipe:
+        """Return the recipe of the run.
+
+        Raises:
+            RunError: there is no run there.
+        """
+        file = self.path / "recipe.toml"
+        if not file.is_file():
+            raise RunError(
+                f"{self.path} is not a run folder: it has no recipe.toml. Give what was --out of `fastbot train`"
+            )
+        return load_recipe(str(file))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the lines of `metrics.jsonl`; a last line cut short by a kill is left out."""
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return []
+        whole = file.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in whole]
+
+    def finish(self, summary: Record) -> None:
+        """Write `summary.json` and `curves.png`."""
+        draw_curves(self.records(), str(summary["recipe"]), self.path / "curves.png")
+        file = self.path / "summary.json"
+        aside = file.with_suffix(".writing")
+        aside.write_text(json.dumps(dict(summary), indent=1) + "\n")
+        aside.replace(file)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what `summary.json` says; empty before the run's end."""
+        file = self.path / "summary.json"
+        return dict(json.loads(file.read_text())) if file.is_file() else {}
+
+
+class Journal(Protocol):
+    """Takes in records of a run; leave it as a context manager to close its files."""
+
+    def add(self, kind: str, step: int, values: Record) -> None:
+        """Append one record.
+
+        Args:
+            kind: `train` or `eval`.
+            step: optimizer steps done.
+            values: plain numbers by name.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *raised: object) -> None: ...
+
+
+class _NoJournal:
+    """Ranks other than the first keep no records."""
+
+    def add(self, kind: str, step: int, values: Record) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None: ...
+
+
+class _FileJournal:
+    """Appends to `metrics.jsonl` and to TensorBoard."""
+
+    def __init__(self, run: RunFolder, start_step: int) -> None:
+        kept = [record for record in run.records() if record["step"] <= start_step]
+        file = run.path / "metrics.jsonl"
+        aside = file.with_suffix(".writing")
+        aside.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        aside.replace(file)
+        self._file = file.open("a", buffering=1)
+        self._events = SummaryWriter(str(run.path), purge_step=start_step + 1 if start_step else None)
+
+    def add(self, kind: str, step: int, values: Record) -> None:
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._events.add_scalar(f"{kind}/{name}", value, step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._file.close()
+        self._events.close()
+
+
+def build_journal(run: RunFolder, start_step: int, *, writes: bool) -> Journal:
+    """Return the journal of this rank.
+
+    Args:
+        run: whose folder it writes to.
+        start_step: records after this step are of a killed continuation and are dropped.
+        writes: whether this rank is the one that writes.
+    """
+    return _FileJournal(run, start_step) if writes else _NoJournal()

@@ -1,0 +1,195 @@
+"""The CPU's augmentation, compiled by numba: uint8 pixels in, normalized float32 pixels out, in one pass.
+
+A picture goes through row by row: a row is split into its three planes, the planes are computed on, and joined
+again. Each of these loops compiles to SIMD code, which one loop over interleaved pixels does not (measured on AVX-512:
+0.09 ms a 224-pixel picture against 0.81 ms). The planes stay in the first-level cache.
+
+No function here starts threads or touches numba's threading layer.
+
+Each picture has a row of numbers, `table[i]`, that `parameters` makes of the plan:
+
+    BIAS, columns 0-2      of each channel: (lighting - mean) / std
+    FLIP, column 3         1 where the picture is mirrored
+    JITTER, columns 4-6    HSV jitter: factors of hue, saturation and value
+            columns 4-12   contrast jitter: `own, grey, mean` of each of the three steps, in their order; a step is
+                           x <- clip(own * x + grey * grey(pixel) + mean * mean_grey(picture), 0, 255)
+    CONTRAST_STEP          contrast jitter: which step (0-2) is the one that needs the mean
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, uint64
+from numpy.typing import NDArray
+
+# Kept in this file because numba's cache notices changes of this file only.
+BIAS, FLIP, JITTER, CONTRAST_STEP = 0, 3, 4, 13
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+# float32 constants: a Python literal is float64 to numba and would turn the whole expression into float64.
+F = np.float32
+# Rec. 601 luma, as in `reference`.
+GREY_R, GREY_G, GREY_B = F(0.299), F(0.587), F(0.114)
+
+
+@njit(cache=True, nogil=True)
+def _split(row: Bytes, planes: Bytes) -> None:
+    red, green, blue = planes[0], planes[1], planes[2]
+    for x in range(red.size):
+        red[x] = row[3 * x]
+        green[x] = row[3 * x + 1]
+        blue[x] = row[3 * x + 2]
+
+
+@njit(cache=True, nogil=True)
+def _join(planes: Floats, scale: Floats, row: Floats, parameters: Floats) -> None:
+    """Mirror where asked, normalize, and interleave."""
+    red, green, blue = planes[0], planes[1], planes[2]
+    scale_r, scale_g, scale_b = scale[0], scale[1], scale[2]
+    bias_r, bias_g, bias_b = parameters[0], parameters[1], parameters[2]
+    if parameters[FLIP] == 0:
+        for x in range(red.size):
+            row[3 * x] = red[x] * scale_r + bias_r
+            row[3 * x + 1] = green[x] * scale_g + bias_g
+            row[3 * x + 2] = blue[x] * scale_b + bias_b
+    else:
+        last = uint64(red.size - 1)  # unsigned: numba then leaves out its test for negative indices
+        for x in range(red.size):
+            mirrored = last - uint64(x)
+            row[3 * x] = red[mirrored] * scale_r + bias_r
+            row[3 * x + 1] = green[mirrored] * scale_g + bias_g
+            row[3 * x + 2] = blue[mirrored] * scale_b + bias_b
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _unit(x: F) -> F:
+    return min(max(x, F(0)), F(1))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _hsv_row(source: Bytes, planes: Floats, factors: Floats) -> None:
+    """Scale hue, saturation and value, without branches.
+
+    Hue is in sextants, [0, 6). A channel is `value - chroma * (1 - w)`, where its weight w falls linearly from 1 to 0
+    over one sextant beyond the two in which the channel is the largest (the closed form of hsv_to_rgb).
+    """
+    hue_factor, saturation_factor, value_factor = factors[0], factors[1], factors[2]
+    for x in range(source.shape[1]):
+        r, g, b = F(source[0, x]), F(source[1, x]), F(source[2, x])
+        value = max(max(r, g), b)
+        chroma = value - min(min(r, g), b)
+        rise = g - b if r == value else (b - r if g == value else r - g)
+        base = F(0) if r == value else (F(2) if g == value else F(4))
+        # Both divisors are whole numbers; below 1 they are 0, and so is what they divide.
+        hue = base + rise / max(chroma, F(1))
+        hue = (hue + F(6) if hue < F(0) else hue) * hue_factor
+        hue -= F(6) * np.floor(hue * F(1 / 6))
+        saturation = min(chroma / max(value, F(1)) * saturation_factor, F(1))
+        value = min(value * value_factor, F(255))
+        chroma = value * saturation
+        grey = value - chroma
+        planes[0, x] = grey + chroma * _unit(abs(hue - F(3)) - F(1))
+        planes[1, x] = grey + chroma * _unit(F(2) - abs(hue - F(2)))
+        planes[2, x] = grey + chroma * _unit(F(2) - abs(hue - F(4)))
+
+
+@njit(cache=True, nogil=True)
+def _plain_row(source: Bytes, planes: Floats) -> None:
+    for c in range(3):
+        for x in range(source.shape[1]):
+            planes[c, x] = source[c, x]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _adjusted(r: F, g: F, b: F, own: F, grey: F, offset: F) -> tuple[F, F, F]:
+    """One step of contrast jitter in its common form (see the module)."""
+    shared = (r * GREY_R + g * GREY_G + b * GREY_B) * grey + offset
+    return (
+        min(max(r * own + shared, F(0)), F(255)),
+        min(max(g * own + shared, F(0)), F(255)),
+        min(max(b * own + shared, F(0)), F(255)),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _contrast_row(source: Bytes, planes: Floats, steps: Floats) -> None:
+    """Apply three steps; `steps` holds their own, grey, offset."""
+    own_0, grey_0, offset_0 = steps[0, 0], steps[0, 1], steps[0, 2]
+    own_1, grey_1, offset_1 = steps[1, 0], steps[1, 1], steps[1, 2]
+    own_2, grey_2, offset_2 = steps[2, 0], steps[2, 1], steps[2, 2]
+    for x in range(source.shape[1]):
+        r, g, b = F(source[0, x]), F(source[1, x]), F(source[2, x])
+        r, g, b = _adjusted(r, g, b, own_0, grey_0, offset_0)
+        r, g, b = _adjusted(r, g, b, own_1, grey_1, offset_1)
+        planes[0, x], planes[1, x], planes[2, x] = _adjusted(r, g, b, own_2, grey_2, offset_2)
+
+
+@njit(cache=True, nogil=True)
+def plain(pixels: Bytes, table: Floats, scale: Floats, out: Floats) -> None:
+    """Mirror, light and normalize."""
+    num, height, width = pixels.shape[:3]
+    split = np.empty((3, width), np.uint8)
+    planes = np.empty((3, width), np.float32)
+    for i in range(num):
+        for y in range(height):
+            _split(pixels[i, y].reshape(3 * width), split)
+            _plain_row(split, planes)
+            _join(planes, scale, out[i, y].reshape(3 * width), table[i])
+
+
+@njit(cache=True, nogil=True)
+def hsv(pixels: Bytes, table: Floats, scale: Floats, out: Floats) -> None:
+    """The same after HSV jitter."""
+    num, height, width = pixels.shape[:3]
+    split = np.empty((3, width), np.uint8)
+    planes = np.empty((3, width), np.float32)
+    for i in range(num):
+        for y in range(height):
+            _split(pixels[i, y].reshape(3 * width), split)
+            _hsv_row(split, planes, table[i, JITTER:])
+            _join(planes, scale, out[i, y].reshape(3 * width), table[i])
+
+
+@njit(cache=True, nogil=True)
+def contrast(pixels: Bytes, table: Floats, scale: Floats, out: Floats) -> None:
+    """The same after contrast jitter: a pass for each picture's mean grey, then one to apply it."""
+    num, height, width = pixels.shape[:3]
+    split = np.empty((3, width), np.uint8)
+    planes = np.empty((3, width), np.float32)
+    steps = np.empty((3, 3), np.float32)
+    for i in range(num):
+        contrast_step = int(table[i, CONTRAST_STEP])
+        _steps(table[i, JITTER:CONTRAST_STEP], contrast_step, F(0), steps)
+        grey = _mean_grey(pixels[i], split, planes, steps)
+        _steps(table[i, JITTER:CONTRAST_STEP], 3, grey, steps)
+        for y in range(height):
+            _split(pixels[i, y].reshape(3 * width), split)
+            _contrast_row(split, planes, steps)
+            _join(planes, scale, out[i, y].reshape(3 * width), table[i])
+
+
+@njit(cache=True, nogil=True)
+def _steps(packed: Floats, count: int, mean_grey: F, steps: Floats) -> None:
+    """Unpack the first `count` steps, with the picture's mean grey; the others keep the pixel as it is."""
+    for k in range(3):
+        kept = k >= count
+        steps[k, 0] = F(1) if kept else packed[3 * k]
+        steps[k, 1] = F(0) if kept else packed[3 * k + 1]
+        steps[k, 2] = F(0) if kept else packed[3 * k + 2] * mean_grey
+
+
+@njit(cache=True, nogil=True)
+def _mean_grey(picture: Bytes, split: Bytes, planes: Floats, steps: Floats) -> F:
+    height, width = picture.shape[:2]
+    column = np.zeros(width, np.float32)  # one sum per column: SIMD without reordering the additions of a sum
+    for y in range(height):
+        _split(picture[y].reshape(3 * width), split)
+        _contrast_row(split, planes, steps)
+        for x in range(width):
+            column[x] += planes[0, x] * GREY_R + planes[1, x] * GREY_G + planes[2, x] * GREY_B
+    total = 0.0
+    for x in range(width):
+        total += column[x]
+    return F(total / (height * width))

@@ -1,0 +1,221 @@
+"""The `ffcv` backend: FFCV's Loader executes plans over the store's own `.beton` file.
+
+FFCV's operations see sample ids only and its Loader refuses foreign orders. Its Loader, memory manager and compiled
+graph stay the engine, but an epoch walks plans: a batch's `metadata` is that batch's rows of the plan, and its
+`batch_indices` are positions in it. FFCV's own epoch thread dies silently on an error, leaks when a loop is left, and
+sets torch's thread count; ours does none of that.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from queue import Empty, Full
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datasets_tools.store import Split
+from pipelines.backends.ffcv_decoder import DECODED, PlannedDecoder, PlanRows, complaint, share_out
+from pipelines.backends.ffcv_import import EpochIterator, Loader, OrderOption, PipelineSpec, thread_counts_kept
+from pipelines.batch import BatchPlan
+from pipelines.errors import BadPictureError, PipelineError, SpecError
+
+_log = logging.getLogger("pipelines")
+
+# How often a waiting thread looks whether the other side is still there.
+_POLL_S = 0.1
+
+
+class FfcvBackend:
+    """Decode, crop and resize on the CPU inside FFCV's compiled loader.
+
+    Args:
+        split: the stored samples that plans refer to by id.
+        device: not used: pixels are yielded on the CPU, in pinned memory where CUDA is present.
+        num_threads: decoding threads, at least 1; at most as many as numba allows (the cores it sees) are used.
+        ahead: batches decoded ahead.
+
+    Source: the decoder is libjpeg-turbo with its fast DCT, as in FFCV's `RandomResizedCropRGBImageDecoder`; the
+    resampling is `pipelines.resample`.
+    """
+
+    name = "ffcv"
+
+    def __init__(self, split: Split, *, device: torch.device, num_threads: int, ahead: int = 2) -> None:
+        self._split = split
+        num_workers = min(num_threads, numba.config.NUMBA_NUM_THREADS)
+        self._decoder = PlannedDecoder(num_workers)
+        self._epochs: weakref.WeakSet[PlanEpoch] = weakref.WeakSet()
+        _log.info("ffcv compiles its decoder during the first batch of every process: a few seconds")
+        with thread_counts_kept():
+            self._loader = Loader(
+                str(split.path),
+                batch_size=1,  # each epoch sets it
+                num_workers=num_workers,
+                os_cache=True,
+                order=OrderOption.SEQUENTIAL,
+                seed=0,  # not used, but without one FFCV draws from numpy's global generator
+                pipelines={"image": PipelineSpec("image", decoder=self._decoder), "label": None},
+                drop_last=False,
+                batches_ahead=ahead,
+            )
+
+    def pixels(self, plans: Iterable[BatchPlan]) -> Iterator[torch.Tensor]:
+        """Yield one uint8 (n, H, W, 3) RGB tensor per plan, on the CPU, valid until the next is requested.
+
+        `plans` is read in another thread, `ahead` + 1 beyond the batch that was yielded last.
+
+        Raises:
+            BadPictureError: a picture cannot be decoded; the batches before it have been yielded.
+            DamagedSampleError: a sample's bytes fail their checksum; likewise.
+            SpecError: a plan has more rows or another output size than the first, or leaves a picture.
+        """
+        remaining = iter(plans)
+        first = next(remaining, None)
+        if first is None:
+            return
+        self._decoder.output_size = first.output_size
+        self._loader.batch_size = len(first.ids)
+        epoch = PlanEpoch(self._loader, self._split, first, chain([first], remaining))
+        self._epochs.add(epoch)
+        try:
+            yield from epoch
+        finally:
+            epoch.close()
+
+    def close(self) -> None:
+        """Stop the threads of every iterator that is still open."""
+        for epoch in list(self._epochs):
+            epoch.close()
+
+
+class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
+    """FFCV's epoch thread, walking plans; what goes wrong in it is raised by `next`.
+
+    Args:
+        loader: FFCV's; its `batch_size` and its decoder's output size are those of `first`.
+        split: what the plans refer to.
+        first: sets the shape of the batches.
+        plans: all of the epoch's, `first` included; read in the epoch's thread.
+    """
+
+    def __init__(self, loader: Any, split: Split, first: BatchPlan, plans: Iterator[BatchPlan]) -> None:
+        self._split = split
+        self._shape = (len(first.ids), first.output_size)
+        self._plans = plans
+        self._field = f"f{loader.field_name_to_f_ix['image']}"
+        super().__init__(loader, order=())  # starts the thread
+
+    def run(self) -> None:
+        """Decode ahead until the plans end, something fails, or `close` is called."""
+        try:
+            numba.set_num_threads(self.loader.num_workers)
+            with ThreadPoolExecutor(1, thread_name_prefix="ffcv-verify") as verifier:
+                for step, plan in enumerate(self._plans):
+                    self._check_plan(plan)
+                    verified = verifier.submit(self._split.verify, plan.ids)
+                    pixels, status = self._decode(step, plan)
+                    verified.result()
+                    self._check_status(plan, status)
+                    if not self._offer(torch.from_numpy(pixels)):
+                        return
+            self._offer(None)
+        except BaseException as error:  # nobody is above this frame: the consumer raises it
+            self._offer(error)
+
+    def __next__(self) -> torch.Tensor:
+        """Return the next batch's pixels, or raise what making them raised."""
+        while True:
+            running = self.is_alive()
+            try:
+                item = self.output_queue.get(timeout=_POLL_S)
+            except Empty:
+                if running:
+                    continue
+                raise PipelineError("the ffcv backend was closed while its batches were read") from None
+            if isinstance(item, torch.Tensor):
+                return item
+            self.close()
+            raise StopIteration if item is None else item
+
+    def close(self) -> None:
+        """Stop the thread and wait for its end; may be called twice."""
+        if self.closed:
+            return
+        self.closed = True
+        self.terminate_event.set()
+        if self.ident is not None:  # FFCV's constructor got as far as starting it
+            self.join()
+        self.memory_context.__exit__(None, None, None)
+
+    def _decode(self, step: int, plan: BatchPlan) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        self.metadata = {self._field: self._rows(plan)}
+        slot = step % len(self.cuda_streams)  # one more than the queue and the consumer hold
+        ((pixels, status),) = self.run_pipeline(step, np.arange(len(plan.ids)), slot, None)
+        return pixels, status
+
+    def _rows(self, plan: BatchPlan) -> PlanRows:
+        split, ids = self._split, plan.ids
+        return PlanRows(
+            addresses=split.offsets[ids],
+            heights=split.heights[ids],
+            widths=split.widths[ids],
+            # Copies: a strided or read-only array is another type to numba, and would be compiled for again.
+            windows=np.array(plan.windows, np.int32, order="C"),
+            boxes=np.array(plan.boxes, np.float64, order="C"),
+            workers=share_out(split.sizes[ids], self.loader.num_workers),
+        )
+
+    def _check_plan(self, plan: BatchPlan) -> None:
+        """Refuse what the compiled code, which checks no bounds, would read or write outside its memory."""
+        where = f"batch {plan.step} of epoch {plan.epoch}"
+        num_rows, output_size = self._shape
+        if len(plan.ids) > num_rows or plan.output_size != output_size:
+            raise SpecError(
+                f"{where} has {len(plan.ids)} rows of {plan.output_size} pixels, the first had {num_rows} of "
+                f"{output_size}: give batches of another shape to another call of `pixels`"
+            )
+        outside = _outside(plan, self._split)
+        if len(outside):
+            row = outside[0]
+            raise SpecError(
+                f"{where}, row {row}: sample {plan.ids[row]} does not exist, or window {plan.windows[row].tolist()} "
+                f"or box {plan.boxes[row].tolist()} leaves it: make the plan from the split it is carried out on"
+            )
+
+    def _check_status(self, plan: BatchPlan, status: NDArray[np.uint8]) -> None:
+        bad = np.flatnonzero(status != DECODED)
+        if len(bad):
+            sample_id, split = int(plan.ids[bad[0]]), self._split
+            size = int(split.heights[sample_id]), int(split.widths[sample_id])
+            raise BadPictureError(sample_id, split.key(sample_id), complaint(split.encoded(sample_id), *size))
+
+    def _offer(self, item: torch.Tensor | BaseException | None) -> bool:
+        """Hand `item` to the consumer; return False when there is none any more."""
+        while not self.terminate_event.is_set():
+            try:
+                self.output_queue.put(item, timeout=_POLL_S)
+            except Full:
+                continue
+            return True
+        return False
+
+
+def _outside(plan: BatchPlan, split: Split) -> NDArray[np.int64]:
+    """Return the rows whose sample does not exist, or whose box leaves its window, or that leaves the picture."""
+    known = (plan.ids >= 0) & (plan.ids < len(split))
+    ids = np.where(known, plan.ids, 0)
+    pictures = np.stack([split.heights[ids], split.widths[ids]], axis=1)
+    start, extent = plan.windows[:, :2].astype(np.int64), plan.windows[:, 2:]
+    box_start, box_extent = plan.boxes[:, :2], plan.boxes[:, 2:]
+    inside = (start >= 0) & (extent > 0) & (start + extent <= pictures)
+    # An eval box may leave its window by the rounding of its float64 arithmetic.
+    inside &= (box_start > start - 1e-6) & (box_extent > 0) & (box_start + box_extent < start + extent + 1e-6)
+    return np.flatnonzero(~(known & inside.all(axis=1)))

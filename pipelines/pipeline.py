@@ -1,0 +1,140 @@
+"""A plan, a backend, the augmentation and the mixing, put together: an iterable of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datasets_tools.store import Split
+from pipelines.augment.build import Augment, build_augment
+from pipelines.backends import choose
+from pipelines.batch import Backend, Batch, BatchPlan, Plan
+from pipelines.mixing import Mix, build_mix
+from pipelines.plan import EvalPlan, TrainPlan
+from pipelines.spec import DataSpec, NoMix
+from pipelines.transfer import build_transfer
+
+
+class Pipeline:
+    """Batches of one split, in the plan's order, on the device.
+
+    Args:
+        labels: int64 (N,), label by sample id.
+        plan: decides; backend, augment, mix: carry out.
+        device: where batches go.
+    """
+
+    def __init__(
+        self,
+        labels: NDArray[np.int64],
+        plan: Plan,
+        backend: Backend,
+        augment: Augment,
+        mix: Mix,
+        device: torch.device,
+    ) -> None:
+        self.plan = plan
+        self.backend = backend
+        self._labels = labels
+        self._augment = augment
+        self._mix = mix
+        self._device = device
+        self._transfer = build_transfer(device)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch, the same on every rank."""
+        return self.plan.steps_per_epoch
+
+    def batches(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
+        """Yield the batches of `epoch` from `start_step` on; closing the iterator stops all threads behind it."""
+        planned: list[BatchPlan] = []  # what the backend has asked for and not delivered yet
+
+        def plans() -> Iterator[BatchPlan]:
+            for step in range(start_step, self.steps_per_epoch):
+                planned.append(self.plan.batch(epoch, step))
+                yield planned[-1]
+
+        with closing(self.backend.pixels(plans())) as decoded:
+            for pixels in decoded:
+                yield self._finish(pixels, planned.pop(0))
+
+    def _finish(self, pixels: torch.Tensor, plan: BatchPlan) -> Batch:
+        images = self._augment(self._transfer(pixels), plan)
+        labels = torch.from_numpy(self._labels[plan.ids]).to(self._device, non_blocking=True)
+        images, targets = self._mix(images, labels, plan)
+        weight = torch.from_numpy(plan.weight).to(self._device, non_blocking=True)
+        return Batch(images, labels, targets, plan.ids, weight)
+
+    def close(self) -> None:
+        """Release the backend; may be called twice."""
+        self.backend.close()
+
+
+def open_train(
+    split: Split,
+    spec: DataSpec,
+    num_classes: int,
+    *,
+    seed: int,
+    backend: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    num_threads: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Pipeline:
+    """Return the training pipeline of a split.
+
+    Args:
+        split: opened from a store.
+        spec: what happens to each picture.
+        num_classes: width of mixed targets.
+        seed: of everything random.
+        backend: `dali`, `ffcv`, `torch` or `synthetic`.
+        device: where batches go.
+        dtype: of the images.
+        num_threads: decoding threads of this rank.
+        rank, world_size: this process among all of the run.
+
+    Raises:
+        SpecError: the spec does not fit the store or the world size.
+        BackendUnavailable: the backend cannot run here.
+    """
+    plan = TrainPlan(spec, split.heights, split.widths, seed=seed, rank=rank, world_size=world_size)
+    return Pipeline(
+        split.labels,
+        plan,
+        choose.build(backend, split, device=device, num_threads=num_threads),
+        build_augment(spec, device=device, dtype=dtype, train=True),
+        build_mix(spec.mix, num_classes, device),
+        device,
+    )
+
+
+def open_eval(
+    split: Split,
+    spec: DataSpec,
+    num_classes: int,
+    *,
+    backend: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    num_threads: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Pipeline:
+    """Return the evaluation pipeline of a split; arguments and errors as for `open_train`."""
+    plan = EvalPlan(spec, split.heights, split.widths, rank=rank, world_size=world_size)
+    return Pipeline(
+        split.labels,
+        plan,
+        choose.build(backend, split, device=device, num_threads=num_threads),
+        build_augment(spec, device=device, dtype=dtype, train=False),
+        build_mix(NoMix(), num_classes, device),
+        device,
+    )

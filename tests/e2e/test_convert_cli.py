@@ -1,0 +1,158 @@
+"""`fastbot convert` and `fastbot store` as a user runs them: each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sources import encoded, jpeg, pixels
+
+from datasets_tools.store import Store
+
+RUN = [sys.executable, "-c", "from fastbot.cli import main; main()"]
+
+
+def fastbot(*arguments: object, file_limit: int | None = None) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        if file_limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+
+    command = [*RUN, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, preexec_fn=limit)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    root = tmp_path / "pictures"
+    for split, count in (("train", 4), ("val", 2)):
+        for label, name in enumerate(("cat", "dog")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for k in range(count):
+                (folder / f"{k}.jpg").write_bytes(jpeg(60 + k, 80, seed=10 * label + k))
+    return root
+
+
+def test_a_folder_becomes_a_store_and_is_shown(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "train/cat/png.jpg").write_bytes(encoded(pixels(50, 70), "PNG"))
+    (pictures / "train/dog/cmyk.jpg").write_bytes(encoded(pixels(50, 70).convert("CMYK")))
+    (pictures / "train/dog/notes.txt").write_text("not a picture")
+    done = fastbot("convert", "folder", pictures, tmp_path / "store", "--workers", 2)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        "train: 10 pictures, 8 kept as they were, 1 encoded anew from jpeg cmyk, 1 encoded anew from png" in done.stdout
+    )
+    assert "1 files that are no pictures are left out" in done.stdout
+    split = Store(tmp_path / "store").split("train")
+    assert split.encoded(0).tobytes() == (pictures / "train/cat/0.jpg").read_bytes()
+
+    shown = fastbot("store", "show", tmp_path / "store", "--out", tmp_path / "sheet.png")
+    assert shown.returncode == 0
+    assert "2 classes: cat, dog" in shown.stdout
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape[2] == 3
+    assert sheet.std() > 10
+
+
+def test_imagenet_folders_become_a_store(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for wnid in ("n01440764", "n01443537"):
+            (tmp_path / "in" / split / wnid).mkdir(parents=True)
+            (tmp_path / "in" / split / wnid / "1.JPEG").write_bytes(jpeg(300, 400))
+    done = fastbot("convert", "imagenet", tmp_path / "in", tmp_path / "store", "--max-side", 200, "--workers", 1)
+    assert done.returncode == 0
+    assert "has 2 classes; ILSVRC2012 has 1,000" in done.stdout
+    assert Store(tmp_path / "store").split("val").widths.tolist() == [200, 200]
+
+
+def test_the_demo_becomes_a_store(tmp_path: Path) -> None:
+    done = fastbot("convert", "demo", tmp_path / "store", "--train-per-class", 2, "--val-per-class", 1, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    store = Store(tmp_path / "store")
+    assert len(store.split("train")) == 2 * store.num_classes
+    assert store.manifest.source.options["seed"] == 0
+
+
+def test_bad_pictures_fail_the_run_with_all_their_names_or_are_left_out(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "train/cat/gif.jpg").write_bytes(encoded(pixels(50, 70), "GIF"))
+    (pictures / "train/dog/cut.jpg").write_bytes(jpeg()[:-300])
+    (pictures / "val/dog/empty.jpg").write_bytes(b"")
+    failed = fastbot("convert", "folder", pictures, tmp_path / "store", "--workers", 2)
+    assert failed.returncode == 1
+    for line in ("train/cat/gif.jpg: is a GIF", "train/dog/cut.jpg: ends early", "val/dog/empty.jpg: is empty"):
+        assert line in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+    skipped = fastbot("convert", "folder", pictures, tmp_path / "store", "--on-bad-image", "skip", "--workers", 2)
+    assert skipped.returncode == 0
+    assert "left out dog/empty.jpg: is empty" in skipped.stdout
+    assert len(Store(tmp_path / "store").split("val")) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("folder", "absent", "store"), 1, "absent: no such folder"),
+        (("folder", "pictures/train", "store"), 1, "has neither a train nor a val folder"),
+        (("folder", "pictures", "pictures"), 1, "exists and is not empty"),
+        (("folder", "pictures", "store", "--quality", "200"), 2, "--quality"),
+        (("folder", "pictures", "store", "--on-bad-image", "ignore"), 2, "--on-bad-image"),
+        (("folder", "pictures"), 2, "DST"),
+    ],
+)
+def test_wrong_use_is_one_line_and_its_exit_code(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = fastbot("convert", *arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures"}
+
+
+def test_no_space_left_is_one_line_and_leaves_nothing(pictures: Path, tmp_path: Path) -> None:
+    """The kernel refuses to let a file grow, as it does on a full disk."""
+    done = fastbot("convert", "folder", pictures, tmp_path / "store", "--workers", 2, file_limit=1_000_000)
+    assert done.returncode == 1
+    assert "store: no space left while writing" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_a_killed_conversion_leaves_no_store_and_does_not_stop_the_next(tmp_path: Path) -> None:
+    command = [*RUN, "convert", "demo", str(tmp_path / "store"), "--workers", "1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while not list(tmp_path.glob(".store.partial-*/train.beton")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "store").exists()
+    again = fastbot("convert", "demo", tmp_path / "store", "--train-per-class", 1, "--val-per-class", 1, "--workers", 1)
+    assert again.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_show_names_what_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"format_version": 99}))
+    done = fastbot("store", "show", tmp_path)
+    assert done.returncode == 1
+    assert "store of another version" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("convert", "folder"), ("convert", "imagenet"), ("convert", "demo"), ("store", "show")]
+)
+def test_help_has_an_example(command: tuple[str, ...]) -> None:
+    done = fastbot(*command, "--help")
+    assert done.returncode == 0
+    assert "Example: fastbot " + " ".join(command) in " ".join(done.stdout.replace("│", " ").split())

@@ -1,0 +1,30 @@
+"""Run the Triton kernels in Triton's interpreter on every case, and save what they return: `python THIS FILE OUT`.
+
+The interpreter must be switched on before Triton is imported, so this is a process of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from augment_cases import SPECS, pictures, random_plan
+
+from pipelines.augment.cuda import CudaAugment
+
+SHAPE = (6, 31, 37)  # two blocks of pixels a picture, the second not full
+CASES = [(kind, torch.float32, train) for kind in SPECS for train in (True, False)]
+CASES += [("hsv", torch.float16, True), ("hsv", torch.bfloat16, True)]
+
+
+def main(path: str) -> None:
+    """Save a dictionary from (jitter, dtype, train) to images."""
+    results = {}
+    for kind, dtype, train in CASES:
+        augment = CudaAugment(SPECS[kind], device=torch.device("cpu"), dtype=dtype, train=train)
+        results[kind, dtype, train] = augment(pictures(*SHAPE), random_plan(SHAPE[0]))
+    torch.save(results, path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

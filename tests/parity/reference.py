@@ -1,0 +1,30 @@
+"""What every backend's pixels are compared with: Pillow's decoder and Pillow's resampling."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from datasets_tools.store import Split
+from pipelines.batch import BatchPlan
+
+
+def reference_pixels(split: Split, plan: BatchPlan) -> NDArray[np.uint8]:
+    """Return uint8 (n, H, W, 3): each row's window cut out, and its box in it resized."""
+    rows = zip(plan.ids.tolist(), plan.windows.tolist(), plan.boxes.tolist(), strict=True)
+    return np.stack([_row(split.encoded(sample_id), window, box, plan.output_size) for sample_id, window, box in rows])
+
+
+def _row(
+    encoded: NDArray[np.uint8], window: list[int], box: list[float], output_size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    top, left, height, width = window
+    picture = Image.open(io.BytesIO(encoded.tobytes())).convert("RGB")  # opening does not apply EXIF orientation
+    region = picture.crop((left, top, left + width, top + height))
+    start_y, start_x = box[0] - top, box[1] - left
+    size = output_size[1], output_size[0]
+    inside = (start_x, start_y, start_x + box[3], start_y + box[2])
+    return np.asarray(region.resize(size, Image.Resampling.BILINEAR, box=inside))

@@ -1,0 +1,192 @@
+"""What every backend that decodes promises: order, reading only a little ahead, errors with names, no thread left."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from plans import train_plan
+from stores import StoredPicture, flip_bytes, write_split
+
+from datasets_tools.errors import DamagedSampleError
+from datasets_tools.photographs import load
+from datasets_tools.store import Split
+from pipelines.backends import choose
+from pipelines.batch import Backend, BatchPlan
+from pipelines.errors import BadPictureError
+
+HEIGHT, WIDTH = 90, 120
+GOOD, NOISE, TRUNCATED, FLIPPED = range(12), 12, 13, 14
+NUM_SAMPLES = 15
+MAX_AHEAD = 6
+
+
+def encode(row: int) -> bytes:
+    """Return a piece of a photograph as a JPEG, a different one for each `row`."""
+    buffer = io.BytesIO()
+    Image.fromarray(load("coffee")[10 * row :][:HEIGHT, :WIDTH]).save(buffer, "jpeg", quality=90)
+    return buffer.getvalue()
+
+
+def data(sample_id: int) -> bytes:
+    whole = encode(sample_id)
+    match sample_id:
+        case 12:
+            return np.random.default_rng(0).bytes(len(whole))
+        case 13:
+            return whole[: len(whole) // 3]
+        case _:
+            return whole
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    pictures = [StoredPicture(f"a/{i}.jpg", data(i), HEIGHT, WIDTH) for i in range(NUM_SAMPLES)]
+    written = write_split(tmp_path_factory.mktemp("store"), pictures)
+    flip_bytes(written, FLIPPED)
+    return written
+
+
+@pytest.fixture(
+    scope="module", params=["torch", "dali", pytest.param("ffcv", marks=pytest.mark.slow)]
+)  # FFCV compiles for seconds
+def build(request: pytest.FixtureRequest, split: Split) -> Callable[[], Backend]:
+    name = request.param
+    if name != "torch":
+        pytest.importorskip({"dali": "nvidia.dali", "ffcv": "ffcv"}[name])
+
+    def build() -> Backend:
+        return choose.build(name, split, device=torch.device("cpu"), num_threads=2)
+
+    # Once through: what a package keeps for the life of the process is then there before a test counts.
+    backend = build()
+    for _ in backend.pixels([plan_of(0, 1)]):
+        pass
+    backend.close()
+    return build
+
+
+@pytest.fixture
+def backend(build: Callable[[], Backend]) -> Iterator[Backend]:
+    built = build()
+    yield built
+    built.close()
+
+
+def plan_of(*ids: int, step: int = 0) -> BatchPlan:
+    return train_plan(ids, [(7, 9, 64, 80)] * len(ids), (32, 40), step)
+
+
+def good_plans(number: int) -> list[BatchPlan]:
+    return [plan_of(step % len(GOOD), (step + 1) % len(GOOD), step=step) for step in range(number)]
+
+
+def num_threads() -> int:
+    """Count the threads that the system sees: those of native code are no Python threads."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def threads_ended(before: int) -> bool:
+    """Wait until no more than `before` threads are left; one that was joined takes the system a moment to bury."""
+    deadline = time.monotonic() + 10
+    while num_threads() > before and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return num_threads() <= before
+
+
+def test_batches_come_in_the_order_of_their_plans(backend: Backend) -> None:
+    one_by_one = [next(backend.pixels([plan])).clone() for plan in good_plans(8)]
+    together = [images.clone() for images in backend.pixels(good_plans(8))]
+    assert len({images.numpy().tobytes() for images in together}) == 8
+    for alone, among_others in zip(one_by_one, together, strict=True):
+        assert among_others.shape == (2, 32, 40, 3)
+        assert among_others.dtype == torch.uint8
+        assert torch.equal(alone, among_others)
+
+
+def test_plans_are_read_a_bounded_number_ahead(backend: Backend) -> None:
+    read: list[int] = []
+
+    def plans() -> Iterator[BatchPlan]:
+        for plan in good_plans(40):
+            read.append(plan.step)
+            yield plan
+
+    for number, _ in enumerate(backend.pixels(plans()), start=1):
+        assert len(read) <= number + MAX_AHEAD
+    assert number == 40
+
+
+def test_no_plans_make_no_batches(backend: Backend) -> None:
+    assert list(backend.pixels([])) == []
+
+
+def test_threads_end_with_the_plans(build: Callable[[], Backend]) -> None:
+    before = num_threads()
+    backend = build()
+    for _ in range(2):
+        assert len([None for _ in backend.pixels(good_plans(5))]) == 5
+    backend.close()
+    backend.close()
+    assert threads_ended(before)
+
+
+def test_threads_end_when_the_consumer_breaks(backend: Backend) -> None:
+    before = num_threads()
+    for _ in range(3):
+        for _ in backend.pixels(good_plans(30)):
+            assert num_threads() > before
+            break
+    assert threads_ended(before)
+
+
+def test_threads_end_when_the_backend_is_closed_half_way(build: Callable[[], Backend]) -> None:
+    before = num_threads()
+    backend = build()
+    stream = backend.pixels(good_plans(30))
+    next(stream)
+    backend.close()
+    assert threads_ended(before)
+
+
+def deliver(backend: Backend, plans: Iterable[BatchPlan], delivered: list[torch.Size]) -> None:
+    for images in backend.pixels(plans):
+        delivered.append(images.shape)
+
+
+@pytest.mark.parametrize("sample_id", [NOISE, TRUNCATED])
+def test_a_picture_that_cannot_be_decoded_is_named(backend: Backend, sample_id: int) -> None:
+    before, delivered = num_threads(), []
+    with pytest.raises(BadPictureError, match=rf"sample {sample_id} \(a/{sample_id}.jpg\)") as caught:
+        deliver(backend, [*good_plans(3), plan_of(5, sample_id), *good_plans(9)], delivered)
+    assert len(delivered) == 3
+    assert caught.value.sample_id == sample_id
+    assert threads_ended(before), "the error that is still held must not hold threads"
+    assert len([None for _ in backend.pixels(good_plans(4))]) == 4, "the backend goes on with other plans"
+
+
+def test_a_damaged_sample_is_named(backend: Backend) -> None:
+    before, delivered = num_threads(), []
+    with pytest.raises(DamagedSampleError, match=rf"sample {FLIPPED} \(a/{FLIPPED}.jpg\)") as caught:
+        deliver(backend, [*good_plans(3), plan_of(FLIPPED, 5), *good_plans(9)], delivered)
+    assert len(delivered) == 3
+    assert caught.value.sample_id == FLIPPED
+    assert threads_ended(before)
+
+
+def test_an_error_of_the_plans_passes_through(backend: Backend) -> None:
+    before = num_threads()
+
+    def plans() -> Iterator[BatchPlan]:
+        yield from good_plans(2)
+        raise ZeroDivisionError("in the plan")
+
+    with pytest.raises(ZeroDivisionError, match="in the plan"):
+        list(backend.pixels(plans()))
+    assert threads_ended(before)
