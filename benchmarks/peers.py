@@ -59,7 +59,7 @@ def dali_loader(folder: Path, count: int, size: int, batch_size: int, num_thread
     """DALI on the CPU: `readers.file`, `decoders.image_random_crop`, `resize`, as in its ResNet-50 example."""
     from nvidia.dali import fn, pipeline_def, types
 
-    @pipeline_def(batch_size=batch_size, num_threads=num_threads, device_id=None)  # type: ignore[untyped-decorator]
+    @pipeline_def(batch_size=batch_size, num_threads=num_threads, device_id=None)
     def pipeline() -> object:
         encoded, _ = fn.readers.file(file_root=str(folder), random_shuffle=True)
         pixels = fn.decoders.image_random_crop(

@@ -24,7 +24,7 @@ NUM_CLASSES = 1000
 
 
 def _ours(recipe: Recipe, device: torch.device, images: torch.Tensor, labels: torch.Tensor, steps: int) -> Case:
-    model = model_of(recipe.model, NUM_CLASSES).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model_of(recipe.model, NUM_CLASSES).to(device).to(memory_format=torch.channels_last)
     optimizer, loss_function, precision = optimizer_of(recipe, model), loss_of(recipe), precision_of(recipe, device)
     forward = torch.compile(model) if recipe.compile else model
     weight = torch.ones(len(labels), device=device)

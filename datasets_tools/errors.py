@@ -10,6 +10,8 @@
 Every message says where, what was found, what is allowed, and what to do.
 """
 
+from __future__ import annotations
+
 
 class DataError(Exception):
     """Base of everything `datasets_tools` raises for bad input."""
@@ -32,6 +34,9 @@ class PictureError(DataError):
         self.key = key
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[PictureError], tuple[str, str]]:
+        return PictureError, (self.key, self.reason)
+
 
 class ConversionError(DataError):
     """A conversion failed; nothing was left that could be taken for a whole store."""
@@ -52,3 +57,6 @@ class DamagedSampleError(StoreError):
     def __init__(self, sample_id: int, message: str) -> None:
         super().__init__(message)
         self.sample_id = sample_id
+
+    def __reduce__(self) -> tuple[type[DamagedSampleError], tuple[int, str]]:
+        return DamagedSampleError, (self.sample_id, str(self))

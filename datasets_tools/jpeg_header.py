@@ -16,8 +16,9 @@ _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and RSTn: markers wit
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended sequential, progressive
 _PROGRESSIVE = 0xC2
-# Inside a scan, FF is followed by 00 (a stuffed byte), by RSTn, or by the marker that ends the scan.
-_END_OF_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+# Inside a scan, FF is followed by 00 (a stuffed byte), by RSTn, or by the marker that ends the scan. The pattern begins
+# with a plain byte, not with its repetition: then `re` jumps from FF to FF with memchr, 10 times faster.
+_END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 _SUBSAMPLINGS = {
     (1, 1): Subsampling.S444,

@@ -176,7 +176,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
         weights = load_file(path / "model.safetensors")
         state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
         return Checkpoint(path, weights, state, Identity(**identity))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+    except (
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        SafetensorError,
+        pickle.UnpicklingError,
+    ) as error:
         raise CheckpointError(f"checkpoint {path} is damaged: {error}. Use another one, or train anew") from error
 
 

@@ -85,7 +85,7 @@ class Ranks:
             return
         flat = torch.cat([buffer.flatten() for buffer in statistics])
         flat = self.sum(flat) / self.world_size
-        for buffer, mean in zip(statistics, flat.split([buffer.numel() for buffer in statistics]), strict=True):
+        for buffer, mean in zip(statistics, torch.split(flat, [buffer.numel() for buffer in statistics]), strict=True):
             buffer.copy_(mean.view_as(buffer))
 
 

@@ -65,7 +65,7 @@ class Reading:
         if sums.device.type == "cuda":
             self._values = torch.empty(sums.shape, dtype=sums.dtype, pin_memory=True)
             self._values.copy_(sums, non_blocking=True)
-            self._arrived = torch.cuda.Event()
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._arrived.record(torch.cuda.current_stream(sums.device))
 
     def means(self) -> dict[str, float]:
@@ -159,12 +159,12 @@ class CudaWaitClock:
         self._seconds = seconds
 
     def _mark(self) -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(self._stream)
         return event
 
     def _read(self) -> None:
-        while self._pending and self._pending[0][1].query():
+        while self._pending and self._pending[0][1].query():  # type: ignore[no-untyped-call]
             ended, ready = self._pending.pop(0)
             self._seconds += ended.elapsed_time(ready) / 1000
 

@@ -178,7 +178,8 @@ class Recipe(Frozen):
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain TOML values: durations as they are written, absent values left out."""
-        return _plain(self)
+        values: dict[str, Any] = _plain(self)
+        return values
 
     def training_digest(self) -> str:
         """Return a sha256 of all that decides the training: a resumed run must have the same."""

@@ -85,7 +85,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)  # for the initial weights; nothing else draws from torch's generator
         self.bare = model_of(recipe.model, num_classes)
         self.bare.to(ranks.device)
-        self.bare.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
+        self.bare.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
         self.loss = loss_of(recipe)
         self.optimizer = optimizer_of(recipe, self.bare)
         self.schedule = schedule_of(recipe, train_data.steps_per_epoch)

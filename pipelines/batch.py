@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,7 +101,7 @@ class Backend(Protocol):
 
     name: str
 
-    def pixels(self, plans: Iterable[BatchPlan]) -> Iterator[torch.Tensor]:
+    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[torch.Tensor]:
         """Yield one uint8 (n, H, W, 3) RGB tensor per plan, in the order of `plans`, decoding ahead.
 
         A tensor is valid until the next one is requested. Closing the iterator, exhausting it, or an error in it

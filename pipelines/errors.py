@@ -8,6 +8,8 @@
 A `datasets_tools.errors.DamagedSampleError` passes through unchanged.
 """
 
+from __future__ import annotations
+
 
 class PipelineError(Exception):
     """Base of everything `pipelines` raises for bad input."""
@@ -32,6 +34,9 @@ class BackendUnavailable(PipelineError):
         self.reason = reason
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[type[BackendUnavailable], tuple[str, str, str]]:
+        return BackendUnavailable, (self.backend, self.reason, self.remedy)
+
 
 class BadPictureError(PipelineError):
     """A stored picture cannot be decoded.
@@ -49,3 +54,6 @@ class BadPictureError(PipelineError):
         self.sample_id = sample_id
         self.key = key
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[BadPictureError], tuple[int, str, str]]:
+        return BadPictureError, (self.sample_id, self.key, self.reason)

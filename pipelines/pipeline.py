@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 
 import numpy as np
@@ -17,6 +17,7 @@ from pipelines.mixing import Mix, build_mix
 from pipelines.plan import EvalPlan, TrainPlan
 from pipelines.spec import DataSpec, NoMix
 from pipelines.transfer import build_transfer
+from pipelines.upload import upload
 
 
 class Pipeline:
@@ -50,7 +51,7 @@ class Pipeline:
         """Batches in an epoch, the same on every rank."""
         return self.plan.steps_per_epoch
 
-    def batches(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int = 0, start_step: int = 0) -> Generator[Batch]:
         """Yield the batches of `epoch` from `start_step` on; closing the iterator stops all threads behind it."""
         planned: list[BatchPlan] = []  # what the backend has asked for and not delivered yet
 
@@ -65,9 +66,9 @@ class Pipeline:
 
     def _finish(self, pixels: torch.Tensor, plan: BatchPlan) -> Batch:
         images = self._augment(self._transfer(pixels), plan)
-        labels = torch.from_numpy(self._labels[plan.ids]).to(self._device, non_blocking=True)
+        labels = upload(self._labels[plan.ids], self._device)
         images, targets = self._mix(images, labels, plan)
-        weight = torch.from_numpy(plan.weight).to(self._device, non_blocking=True)
+        weight = upload(plan.weight.copy(), self._device)  # the plan's own is read-only and shared
         return Batch(images, labels, targets, plan.ids, weight)
 
     def close(self) -> None:

@@ -25,8 +25,10 @@ def triangle_taps(
     """Return which source pixels make each output pixel along one axis, and their weights.
 
     Args:
-        start, extent: the interval, in source pixels, that becomes the output.
-        low, high: the source pixels that may be read, `low` included, `high` not; the interval lies inside.
+        start: where the interval that becomes the output begins, in source pixels.
+        extent: its length.
+        low: the first source pixel that may be read, not after `start`.
+        high: the one after the last, not before `start + extent`.
         num_outputs: pixels of the output.
 
     Returns:
@@ -38,12 +40,12 @@ def triangle_taps(
     """
     scale = extent / num_outputs
     support = max(scale, 1.0)
-    num_taps = min(int(math.ceil(2 * support)), high - low)
+    num_taps = min(math.ceil(2 * support), high - low)
     first = np.empty(num_outputs, np.int64)
     weights = np.empty((num_outputs, num_taps), np.float32)
     for i in range(num_outputs):
         centre = start + (i + 0.5) * scale
-        first[i] = min(max(int(math.floor(centre - support + 0.5)), low), high - num_taps)
+        first[i] = min(max(math.floor(centre - support + 0.5), low), high - num_taps)
         total = 0.0
         for tap in range(num_taps):
             weight = max(0.0, 1.0 - abs(first[i] + tap + 0.5 - centre) / support)
@@ -96,7 +98,11 @@ def _sum_columns(
 
 @njit(cache=True, nogil=True)
 def resample(
-    pixels: NDArray[np.uint8], width: int, window: NDArray[np.int32], box: NDArray[np.float64], output: NDArray[np.uint8]
+    pixels: NDArray[np.uint8],
+    width: int,
+    window: NDArray[np.int32],
+    box: NDArray[np.float64],
+    output: NDArray[np.uint8],
 ) -> None:
     """Resize `box` of a picture into `output`, reading nothing outside `window`.
 

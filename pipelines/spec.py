@@ -21,7 +21,7 @@ BOT_STD: Rgb = (58.393, 57.12, 57.375)
 class Frozen(BaseModel):
     """Base of every spec: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _check_range(name: str, bounds: tuple[float, float]) -> None:
@@ -44,9 +44,9 @@ class RandomResizedCrop(Frozen):
     def _ordered(self) -> RandomResizedCrop:
         _check_range("area", self.area)
         _check_range("aspect", self.aspect)
-        if not 0 < self.area[0] or self.area[1] > 1:
+        if not self.area[0] > 0 or self.area[1] > 1:
             raise ValueError(f"area is {list(self.area)}: both bounds must lie in (0, 1]")
-        if not 0 < self.aspect[0]:
+        if not self.aspect[0] > 0:
             raise ValueError(f"aspect is {list(self.aspect)}: both bounds must be positive")
         return self
 

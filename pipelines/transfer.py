@@ -28,9 +28,9 @@ def _stay(pixels: torch.Tensor) -> torch.Tensor:
 class _PinnedRing:
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._buffers: list[torch.Tensor] = []
-        self._free = [torch.cuda.Event() for _ in range(_RING)]
+        self._free = [torch.cuda.Event() for _ in range(_RING)]  # type: ignore[no-untyped-call]
         self._turn = 0
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -20,22 +20,38 @@ from datasets_tools import photographs
 SplitName = Literal["train", "val"]
 Window = tuple[int, int, int, int]
 
-# Which side of each photograph is for validation, and its share of the width. Chosen by looking: where there is one
-# object (cup, flower, face, pavilion), the line runs through its middle, so that each side shows half of it.
-VAL_SIDE: Mapping[str, tuple[Literal["left", "right"], float]] = MappingProxyType(
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How a photograph is divided by an upright line: validation on one side of it, training on the other.
+
+    Attributes:
+        line: where the line stands, as a share of the width.
+        val_side: the side for validation.
+        right: where the part on the right ends, as a share of the width.
+    """
+
+    line: float
+    val_side: Literal["left", "right"]
+    right: float = 1.0
+
+
+# Chosen by looking: both parts must show what makes the class. Where that is one object (cup, flower, face, pavilion),
+# the line runs through its middle, and far parts without it (open water) are left out.
+DIVISIONS: Mapping[str, Division] = MappingProxyType(
     {
-        "astronaut": ("left", 0.45),
-        "brick": ("right", 0.4),
-        "chelsea": ("left", 0.5),
-        "china": ("left", 0.32),
-        "coffee": ("right", 0.52),
-        "flower": ("left", 0.48),
-        "gravel": ("right", 0.4),
-        "hubble_deep_field": ("right", 0.4),
-        "ihc": ("right", 0.4),
-        "motorcycle_left": ("right", 0.48),
-        "retina": ("left", 0.4),
-        "rocket": ("left", 0.4),
+        "brick": Division(0.6, "right"),
+        "chelsea": Division(0.5, "right", right=0.92),
+        "china": Division(0.32, "left", right=0.65),
+        "coffee": Division(0.48, "right"),
+        "coins": Division(0.5, "right"),
+        "flower": Division(0.48, "left"),
+        "gravel": Division(0.6, "right"),
+        "hubble_deep_field": Division(0.6, "right"),
+        "ihc": Division(0.6, "right"),
+        "motorcycle_left": Division(0.52, "right"),
+        "retina": Division(0.6, "right"),
+        "rocket": Division(0.4, "left"),
     }
 )
 
@@ -128,7 +144,7 @@ class DemoSource:
     @property
     def class_names(self) -> Sequence[str]:
         """The photographs, by label."""
-        return tuple(VAL_SIDE)
+        return tuple(DIVISIONS)
 
     @cached_property
     def splits(self) -> Mapping[str, Sequence[DemoEntry]]:
@@ -151,24 +167,22 @@ class DemoSource:
 def region(photograph: str, split: SplitName) -> Window:
     """Return the part of a photograph that a split is cut from.
 
-    The line between the two parts is upright; `VAL_SIDE` says which side of it is for validation, and how wide.
-
     Args:
         photograph: one of the demo's classes.
         split: which part.
 
     Returns:
-        Top, left, height, width in pixels; the parts of the two splits are disjoint and together are everything.
+        Top, left, height, width in pixels; the parts of the two splits lie on different sides of the line that
+        `DIVISIONS` names.
 
     Raises:
         SourceError: scikit-image or scikit-learn is not installed.
     """
     height, width = photographs.shape(photograph)
-    side, share = VAL_SIDE[photograph]
-    val_width = round(share * width)
-    split_width = val_width if split == "val" else width - val_width
-    at_left = (split == "val") == (side == "left")
-    return 0, 0 if at_left else width - split_width, height, split_width
+    division = DIVISIONS[photograph]
+    line, right = round(division.line * width), round(division.right * width)
+    is_left = (split == "val") == (division.val_side == "left")
+    return (0, 0, height, line) if is_left else (0, line, height, right - line)
 
 
 def _draw_cut(generator: np.random.Generator, region: Window) -> tuple[Window, tuple[int, int]]:

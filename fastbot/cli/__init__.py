@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
-import click
 import typer
 from rich.console import Console
 
@@ -47,22 +46,14 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 done, 1 the run failed, 2 wrong usage or a wrong recipe."""
-    command = typer.main.get_command(app)
     try:
-        code = command.main(list(arguments) if arguments is not None else None, "fastbot", standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        # Typer itself prints a usage error and exits with 2.
+        typer.main.get_command(app).main(list(arguments) if arguments is not None else None, "fastbot")
     except (RecipeError, SpecError) as error:
         _fail(error, 2)
     except (FastbotError, PipelineError, DataError) as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted")
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(0)
 
 
 def _fail(error: Exception, code: int) -> NoReturn:

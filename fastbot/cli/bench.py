@@ -27,4 +27,4 @@ def bench(context: typer.Context) -> None:
     if not suites:
         raise RunError("no benchmark suite is installed. Run: pip install --force-reinstall fastbot")
     suite: typer.Typer = next(iter(suites)).load()
-    typer.main.get_command(suite).main(context.args or ["--help"], "fastbot bench", standalone_mode=False)
+    typer.main.get_command(suite).main(context.args or ["--help"], "fastbot bench")

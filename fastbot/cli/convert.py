@@ -32,8 +32,8 @@ class OnBadImage(StrEnum):
     SKIP = "skip"
 
 
-Src = Annotated[Path, typer.Argument(help="The folder to read.", show_default=False)]
-Dst = Annotated[Path, typer.Argument(help="The store to write: a folder that does not exist yet.", show_default=False)]
+Src = Annotated[Path, typer.Argument(metavar="SRC", help="The folder to read.")]
+Dst = Annotated[Path, typer.Argument(metavar="DST", help="The store to write: a folder that does not exist yet.")]
 MaxSide = Annotated[
     int | None,
     typer.Option(min=1, help="Resize pictures whose longer side exceeds this many pixels.", show_default="keep sizes"),
@@ -44,7 +44,12 @@ BadImage = Annotated[
 ]
 Workers = Annotated[
     int,
-    typer.Option(min=1, help="Processes that check pictures.", default_factory=lambda: len(os.sched_getaffinity(0))),
+    typer.Option(
+        min=1,
+        help="Processes that check pictures.",
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+        show_default="all cores",
+    ),
 ]
 
 

@@ -25,7 +25,7 @@ def _store() -> None:
 
 @app.command()
 def show(
-    dst: Annotated[Path, typer.Argument(help="The store: a folder that `fastbot convert` wrote.", show_default=False)],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="The store: a folder that `fastbot convert` wrote.")],
     out: Annotated[
         Path | None, typer.Option(help="Where to put the contact sheet.", show_default=f"DST/{_SHEET}")
     ] = None,

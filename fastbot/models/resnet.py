@@ -51,7 +51,7 @@ def shortcut(in_channels: int, out_channels: int, stride: int, variant: Variant)
     """Return the path around a block's convolutions: the identity where shapes allow it, else a projection."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    if variant.pooled_shortcut:  # tweak D; ceil_mode and count_include_pad matter on maps of odd size only
+    if variant.pooled_shortcut:  # tweak D; ceil_mode matters on maps of odd size only
         pool = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
         return nn.Sequential(pool, conv(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
     return nn.Sequential(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from queue import Empty, Full
@@ -67,7 +67,7 @@ class FfcvBackend:
                 batches_ahead=ahead,
             )
 
-    def pixels(self, plans: Iterable[BatchPlan]) -> Iterator[torch.Tensor]:
+    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[torch.Tensor]:
         """Yield one uint8 (n, H, W, 3) RGB tensor per plan, on the CPU, valid until the next is requested.
 
         `plans` is read in another thread, `ahead` + 1 beyond the batch that was yielded last.
@@ -105,6 +105,8 @@ class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
         first: sets the shape of the batches.
         plans: all of the epoch's, `first` included; read in the epoch's thread.
     """
+
+    closed: bool  # FFCV's
 
     def __init__(self, loader: Any, split: Split, first: BatchPlan, plans: Iterator[BatchPlan]) -> None:
         self._split = split

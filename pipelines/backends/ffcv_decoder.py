@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from pipelines.backends.ffcv_import import AllocationQuery, Compiler, Operation, libffcv
 from pipelines.resample import resample
 
-# What the decoder says of a row.
+# What the decoder says of a row; everything fails until it is decoded.
 DECODED = 0
-_PENDING = 1
-_FAILED = 2
+_FAILED = 1
 
 
 class PlanRows(NamedTuple):
@@ -113,7 +112,7 @@ class PlannedDecoder(Operation):  # type: ignore[misc]  # ffcv is untyped
 
         def decode(batch_indices, memory, rows, storage_state):  # type: ignore[no-untyped-def]  # numba infers
             pixels, status = memory
-            status[:] = _PENDING
+            status[:] = _FAILED
             for worker in workers(num_workers):
                 largest = 0
                 for row in batch_indices:
@@ -121,15 +120,16 @@ class PlannedDecoder(Operation):  # type: ignore[misc]  # ffcv is untyped
                         largest = max(largest, 3 * rows.heights[row] * rows.widths[row])
                 scratch = np.empty(largest, np.uint8)
                 for row in batch_indices:
-                    if rows.workers[row] == worker:
-                        height, width = rows.heights[row], rows.widths[row]
-                        data = read(rows.addresses[row], storage_state)
-                        # The size first: the scratch is as large as the store says.
-                        status[row] = _FAILED
-                        if jpeg_size(data) == (height, width):
-                            if imdecode(data, scratch, height, width, height, width, 0, 0, 1, 1, False, False) == 0:
-                                resample(scratch, width, rows.windows[row], rows.boxes[row], pixels[row])
-                                status[row] = DECODED
+                    if rows.workers[row] != worker:
+                        continue
+                    height, width = rows.heights[row], rows.widths[row]
+                    data = read(rows.addresses[row], storage_state)
+                    # The scratch is as large as the store says: what says otherwise must not be decoded into it.
+                    if jpeg_size(data) != (height, width):
+                        continue
+                    if imdecode(data, scratch, height, width, height, width, 0, 0, 1, 1, False, False) == 0:
+                        resample(scratch, width, rows.windows[row], rows.boxes[row], pixels[row])
+                        status[row] = DECODED
             return pixels, status
 
         decode.is_parallel = True  # type: ignore[attr-defined]  # FFCV's flag; one thread compiles serially

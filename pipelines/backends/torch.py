@@ -174,14 +174,16 @@ def _scaled_axis(
 def _single_threaded_workers(num_threads: int) -> ThreadPoolExecutor:
     """Start worker threads in which torch runs single-threaded, and leave every other thread's setting alone.
 
-    `torch.set_num_threads` sets the count of the calling thread, and also the one with which later threads begin. So
-    all workers set theirs and wait for one another; then the caller sets its own again, and with it the default.
+    `torch.set_num_threads` sets the count of the calling thread, and also the one that every thread takes over when it
+    first asks torch for its count. So all workers set theirs, ask, and wait for one another; then the caller sets its
+    own again, and with it what later threads take over.
     """
     num_callers_threads = torch.get_num_threads()
     all_set = threading.Barrier(num_threads + 1)
 
     def run_single_threaded() -> None:
         torch.set_num_threads(1)
+        torch.get_num_threads()
         all_set.wait()
 
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode", initializer=run_single_threaded)

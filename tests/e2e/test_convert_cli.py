@@ -1,4 +1,4 @@
-"""`fastbot convert` and `fastbot store` as a user runs them: each in a process of its own."""
+"""`fastbot convert` and `fastbot store` as a user runs them, in their own processes where workers or kills matter."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from PIL import Image
 from sources import encoded, jpeg, pixels
 
 from datasets_tools.store import Store
+from fastbot.cli import main
 
 RUN = [sys.executable, "-c", "from fastbot.cli import main; main()"]
 
@@ -110,13 +111,19 @@ def test_bad_pictures_fail_the_run_with_all_their_names_or_are_left_out(pictures
     ],
 )
 def test_wrong_use_is_one_line_and_its_exit_code(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, message: str
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = fastbot("convert", *arguments)
-    assert done.returncode == code
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(SystemExit) as stopped:
+        main(["convert", *arguments])
+    assert stopped.value.code == code
+    assert message in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"pictures"}
 
 
@@ -142,17 +149,20 @@ def test_a_killed_conversion_leaves_no_store_and_does_not_stop_the_next(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
-def test_show_names_what_is_no_store(tmp_path: Path) -> None:
+def test_show_names_what_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"format_version": 99}))
-    done = fastbot("store", "show", tmp_path)
-    assert done.returncode == 1
-    assert "store of another version" in done.stderr
+    with pytest.raises(SystemExit) as stopped:
+        main(["store", "show", str(tmp_path)])
+    assert stopped.value.code == 1
+    assert "store of another version" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "command", [("convert", "folder"), ("convert", "imagenet"), ("convert", "demo"), ("store", "show")]
 )
-def test_help_has_an_example(command: tuple[str, ...]) -> None:
-    done = fastbot(*command, "--help")
-    assert done.returncode == 0
-    assert "Example: fastbot " + " ".join(command) in " ".join(done.stdout.replace("│", " ").split())
+def test_help_has_an_example(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Example: fastbot " + " ".join(command) in shown

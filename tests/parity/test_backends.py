@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import PHOTOGRAPHS, TEXTURES
+from jpeg_kinds import PHOTOGRAPHS, TEXTURES
 from numpy.typing import NDArray
 from plans import eval_plan, geometry_plan, train_plan
 from reference import reference_pixels

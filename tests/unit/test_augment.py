@@ -59,7 +59,9 @@ def test_hsv_to_rgb_is_colorsys_and_skimage() -> None:
     np.testing.assert_allclose(ours, color.hsv2rgb(hsv[None])[0], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("factors", [(0.6, 1.4, 0.6), (1.4, 0.6, 1.4), (1.0, 1.0, 1.0), (0.0, 3.0, 2.0), (2.7, 0.0, 1.1)])
+@pytest.mark.parametrize(
+    "factors", [(0.6, 1.4, 0.6), (1.4, 0.6, 1.4), (1.0, 1.0, 1.0), (0.0, 3.0, 2.0), (2.7, 0.0, 1.1)]
+)
 def test_hsv_jitter_scales_in_colorsys_space(factors: tuple[float, float, float]) -> None:
     def expected(colour: np.ndarray) -> tuple[float, float, float]:
         h, s, v = colorsys.rgb_to_hsv(*(colour / 255))

@@ -20,9 +20,11 @@ INSTALL_FFCV = (
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, package: str, backend: str) -> None:
-    """Make `package` look as if it were not installed."""
+    """Make `package` look as if it were not installed, and forget the backend's modules, which have it already."""
+    for name in list(sys.modules):
+        if name.startswith((f"{package}.", f"pipelines.backends.{backend}")):
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"pipelines.backends.{backend}", raising=False)
 
 
 def test_auto_takes_torch_on_a_cpu() -> None:

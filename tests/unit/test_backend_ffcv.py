@@ -15,8 +15,6 @@ import numba
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from plans import geometry_plan, train_plan
@@ -27,7 +25,6 @@ pytest.importorskip("ffcv")
 from datasets_tools.errors import DamagedSampleError
 from datasets_tools.store import Split
 from pipelines.backends.ffcv import FfcvBackend
-from pipelines.backends.ffcv_decoder import jpeg_size, share_out
 from pipelines.batch import BatchPlan
 from pipelines.errors import BadPictureError, PipelineError, SpecError
 
@@ -300,35 +297,6 @@ def test_geometry_outside_the_picture_is_refused(
 def test_a_batch_larger_than_the_first_is_refused(backend: FfcvBackend, split: Split) -> None:
     with pytest.raises(SpecError, match="has 3 rows"):
         collect(backend, [whole(split, [0, 1]), whole(split, [0, 1, 2])])
-
-
-@given(st.lists(st.integers(0, 10**7), max_size=60), st.integers(1, 17))
-def test_work_is_shared_out_evenly(costs: list[int], num_workers: int) -> None:
-    workers = share_out(np.array(costs, np.uint64), num_workers)
-    loads = np.zeros(num_workers, np.int64)
-    np.add.at(loads, workers, costs)
-    assert loads.max() - loads.min() <= max(costs, default=0)
-
-
-@pytest.mark.parametrize("sample_id", GOOD_IDS)
-def test_jpeg_size_equals_pillows(split: Split, sample_id: int) -> None:
-    width, height = Image.open(io.BytesIO(split.encoded(sample_id).tobytes())).size
-    assert jpeg_size(split.encoded(sample_id)) == (height, width)
-
-
-def test_jpeg_size_skips_segments_that_look_like_frames() -> None:
-    buffer = io.BytesIO()
-    thumbnail = encode(10, 20, "RGB", {}, 0)
-    Image.new("RGB", (33, 44)).save(buffer, "jpeg", comment=thumbnail)
-    assert jpeg_size(np.frombuffer(buffer.getvalue(), np.uint8)) == (44, 33)
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=40))
-def test_jpeg_size_of_anything_ends(data: bytes) -> None:
-    height, width = jpeg_size(np.frombuffer(b"\xff\xd8" + data, np.uint8))
-    assert 0 <= height <= 65535
-    assert 0 <= width <= 65535
 
 
 _IMPORT = """

@@ -98,7 +98,7 @@ def test_targets_follow_the_byte_table() -> None:
     entries = CorpusSource(1000, 5).splits["train"]
     targets = np.array([entry.target_bytes for entry in entries])
     for quantile, file_bytes in FILE_BYTES[1:-2]:
-        assert np.quantile(targets, quantile) == pytest.approx(file_bytes, rel=0.02)
+        assert np.quantile(targets, quantile) == pytest.approx(file_bytes, rel=0.03)
     areas = np.array([entry.size[0] * entry.size[1] for entry in entries])
     assert np.corrcoef(np.log(areas), np.log(targets))[0, 1] > 0.7
 

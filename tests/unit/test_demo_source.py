@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import get_sampling
 
 from datasets_tools import photographs
-from datasets_tools.sources.demo import DemoEntry, DemoSource, region
+from datasets_tools.sources.demo import DemoEntry, DemoSource
 
 FEW = DemoSource(seed=3, train_per_class=6, val_per_class=6)
 
@@ -53,8 +53,8 @@ def test_no_column_is_in_train_and_val(name: str, monkeypatch: pytest.MonkeyPatc
     (train_low, train_high), (val_low, val_high) = levels["train"], levels["val"]
     jpeg_noise = 3
     assert train_high <= val_low + jpeg_noise or val_high <= train_low + jpeg_noise
-    assert train_high - train_low > 80
-    assert val_high - val_low > 40
+    assert train_high - train_low > 60
+    assert val_high - val_low > 60
 
 
 @pytest.mark.parametrize("name", DemoSource().class_names)
@@ -72,15 +72,9 @@ def test_windows_stay_in_disjoint_parts_of_the_photograph(name: str) -> None:
                 assert size[1] <= window_width
                 taken[split][top : top + window_height, left : left + window_width] = True
     assert not (taken["train"] & taken["val"]).any()
-    # The cuts use what they may: nearly every pixel of the photograph is in one split or the other.
-    assert (taken["train"] | taken["val"]).mean() > 0.9
-
-
-def test_parts_are_everything() -> None:
-    for name in FEW.class_names:
-        height, width = photographs.shape(name)
-        areas = [region(name, split)[2] * region(name, split)[3] for split in ("train", "val")]
-        assert sum(areas) == height * width
+    # The cuts use what they may: neither split lives on a corner of the photograph.
+    assert taken["train"].mean() > 0.25
+    assert taken["val"].mean() > 0.25
 
 
 def test_bytes_depend_on_seed_split_and_index_only() -> None:

@@ -106,3 +106,11 @@ def test_zero_gamma_says_when_it_changed_nothing() -> None:
         zero_gamma(model)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert not list(last_batch_norms(model))
+
+
+def test_zero_gamma_leaves_a_stem_with_two_batch_norms_alone() -> None:
+    stem = nn.Module()
+    stem.bn1, stem.bn2 = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+    model = nn.Sequential(stem, build_model("torchvision:resnet18", 4))
+    assert len(list(last_batch_norms(zero_gamma(model)))) == 8
+    assert stem.bn2.weight.eq(1).all()

@@ -91,10 +91,11 @@ def test_rows_of_weight_zero_do_not_count(logits: torch.Tensor) -> None:
     assert loss(logits, LABELS, torch.zeros(N)).item() == 0
 
 
+@pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_logits_are_scored_in_float32_under_autocast(logits: torch.Tensor, dtype: torch.dtype) -> None:
+def test_half_logits_are_scored_in_float32(logits: torch.Tensor, dtype: torch.dtype, autocast: bool) -> None:
     half = logits.to(dtype)
-    with torch.autocast("cpu", dtype=dtype):
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
         loss = CrossEntropy(0.1).per_sample(half, LABELS)
     assert loss.dtype == torch.float32
     expected = numpy_cross_entropy(half.double().numpy(), paper_targets(LABELS.numpy(), 0.1))

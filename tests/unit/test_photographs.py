@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_absent_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fresh_caches")
-def test_wallpapers_are_what_the_folder_holds(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wallpapers_are_what_the_folder_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photographs, "_WALLPAPER_FOLDER", tmp_path)
     assert photographs.wallpapers() == {}
     photographs._wallpaper_paths.cache_clear()

@@ -24,7 +24,9 @@ class Case:
 
 def interval(low: float, high: float) -> st.SearchStrategy[tuple[float, float]]:
     """Start and extent inside [low, high], at least a tenth of a pixel long."""
-    ends = st.tuples(st.floats(low, high), st.floats(low, high)).map(sorted).filter(lambda ends: ends[1] - ends[0] > 0.1)
+    ends = (
+        st.tuples(st.floats(low, high), st.floats(low, high)).map(sorted).filter(lambda ends: ends[1] - ends[0] > 0.1)
+    )
     return ends.map(lambda ends: (ends[0], ends[1] - ends[0]))
 
 

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import dataclasses
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fastbot import checkpoint as module
+from fastbot.checkpoint import CheckpointFolder, Conditions, Identity, changed_conditions, refuse_another_training
+from fastbot.errors import CheckpointError
+from fastbot.recipe_files import load_recipe
+
+CONDITIONS = Conditions(
+    torch="2", fastbot="1", num_threads=2, world_size=1, device="cpu", backend="torch", compile=False
+)
+
+
+def identity(*overrides: str, manifest: str = "a") -> Identity:
+    recipe = load_recipe("demo", overrides)
+    return Identity(recipe.training_digest(), manifest, recipe.resolved().as_dict(), ("cat", "dog"), CONDITIONS)
+
+
+def model(value: float = 0.0) -> nn.Module:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    nn.init.constant_(network[0].weight, value)
+    nn.init.constant_(network[0].bias, -value)
+    return network  # type: ignore[no-any-return]
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    state = {"step": 7, "optimizer": {"lr": [0.1]}, "sums": torch.arange(4.0), "results": {"top1": float("nan")}}
+    folder.save(7, model(1.5), state, identity(), best=False)
+    loaded = folder.load()
+    torch.testing.assert_close(loaded.weights, dict(model(1.5).state_dict()))
+    assert loaded.state["step"] == 7
+    torch.testing.assert_close(loaded.state["sums"], torch.arange(4.0))
+    assert loaded.identity == identity()
+
+
+def test_last_and_best_point_to_what_is_kept(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    for step, best in ((1, True), (2, False), (3, True), (4, False), (5, False)):
+        folder.save(step, model(step), {"step": step}, identity(), best=best)
+    assert folder.load("last").state["step"] == 5
+    assert folder.load("best").state["step"] == 3
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000003", "step-00000005"]
+
+
+@pytest.mark.parametrize("moment", ["_write", "_sync"])
+def test_a_failed_write_leaves_the_earlier_checkpoint(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, model(1), {"step": 1}, identity(), best=True)
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, moment, full)
+    with pytest.raises(CheckpointError, match=r"step-00000002 cannot be written: .*No space left.*Earlier checkpoints"):
+        folder.save(2, model(2), {"step": 2}, identity(), best=True)
+    assert folder.load("last").state["step"] == folder.load("best").state["step"] == 1
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "checkpoint.json"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "removed", "scrambled"])
+def test_a_damaged_file_is_refused(name: str, damage: str, tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    file = folder.save(1, model(), {"step": 1}, identity(), best=False) / name
+    content = file.read_bytes()
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes({"cut": content[: len(content) // 2], "emptied": b"", "scrambled": b"\0" * 40}[damage])
+    with pytest.raises(CheckpointError, match=r"checkpoint .* is damaged"):
+        folder.load()
+
+
+def test_a_checkpoint_of_another_format_says_so(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    file = folder.save(1, model(), {"step": 1}, identity(), best=False) / "checkpoint.json"
+    file.write_text(file.read_text().replace('"format": 1', '"format": 9'))
+    with pytest.raises(CheckpointError, match="checkpoint of format 9; this fastbot reads format 1"):
+        folder.load()
+
+
+def test_another_recipe_is_refused_by_key(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, model(), {"step": 1}, identity(), best=False)
+    refuse_another_training(folder.load(), identity("run.log_every=3"))
+    with pytest.raises(
+        CheckpointError, match=r"another recipe: data\.global_batch_size is 32, was 64; optimizer\.learn"
+    ):
+        refuse_another_training(folder.load(), identity("data.global_batch_size=32"))
+    with pytest.raises(CheckpointError, match="another store"):
+        refuse_another_training(folder.load(), identity(manifest="b"))
+
+
+def test_changed_conditions_are_named(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, model(), {"step": 1}, identity(), best=False)
+    assert changed_conditions(folder.load(), CONDITIONS) == []
+    changed = dataclasses.replace(CONDITIONS, num_threads=4, world_size=2)
+    assert changed_conditions(folder.load(), changed) == ["num_threads was 2, is 4", "world_size was 1, is 2"]
+
+
+def test_nothing_to_resume_from(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    assert not folder.exists()
+    with pytest.raises(CheckpointError, match="has saved no checkpoint yet"):
+        folder.load()

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastbot.errors import RecipeError
+from fastbot.recipe import Duration
+from fastbot.recipe_files import dotted_keys, load_recipe, recipe_names, write_recipe
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_written_recipe_reads_back_equal(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    file = tmp_path / "recipe.toml"
+    file.write_text(write_recipe(recipe))
+    assert load_recipe(str(file)) == recipe.resolved()
+
+
+def test_the_papers_numbers() -> None:
+    baseline, efficient = load_recipe("bot-baseline"), load_recipe("bot-efficient")
+    assert (baseline.data.global_batch_size, baseline.learning_rate, baseline.precision.kind) == (256, 0.1, "fp32")
+    assert (efficient.data.global_batch_size, efficient.learning_rate, efficient.precision.kind) == (1024, 0.4, "fp16")
+    assert baseline.epochs == efficient.epochs == Duration(value=120)
+    assert not baseline.model.zero_gamma
+    assert efficient.model.zero_gamma
+    assert not efficient.optimizer.decay_all
+    assert efficient.schedule.warmup == Duration(value=5)
+    assert baseline.data.mean == (123.68, 116.779, 103.939)
+    assert (baseline.paper.bn_batch, efficient.paper.bn_batch) == (32, 128)  # type: ignore[union-attr]
+
+
+def test_the_learning_rate_follows_the_global_batch_unless_given() -> None:
+    assert load_recipe("bot-baseline", ["data.global_batch_size=512"]).learning_rate == pytest.approx(0.2)
+    assert load_recipe("bot-baseline", ["optimizer.learning_rate=0.3"]).learning_rate == 0.3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lerning_rate=3", r"optimizer\.lerning_rate is not a recipe key.*Did you mean optimizer\.learning_rate\?"),
+        ("data.jitter.huee=[1, 2]", r"data\.jitter\.huee is not a recipe key.*Did you mean data\.jitter\.hue\?"),
+        ("epochs=lots", r"epochs is 'lots'.*not a duration"),
+        ("data.crop_size=-3", r"data\.crop_size is -3.*greater than 0"),
+        ("data.crop_size=big", r"data\.crop_size is 'big'"),
+        ("precision.kind=fp8", r"precision\.kind is 'fp8'.*'fp32', 'fp16' or 'bf16'"),
+        ("precision.tf32=3", r"precision\.tf32 is 3"),
+        ("data.eval.crop_size=300", r"resize_size is 256, smaller than crop_size 300"),
+        ("nothing", r"not of the form key\.sub=value"),
+        ("name.first=x", r"name is not a table"),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_or_value_is_named(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("bot-baseline", [override])
+
+
+def test_overrides_of_different_keys_meet_in_one_recipe() -> None:
+    recipe = load_recipe("demo", ["precision.kind=bf16", "data.mix.kind=mixup", "data.mix.alpha=0.4", "epochs=1"])
+    assert recipe.precision.kind == "bf16"
+    assert recipe.data.mix.kind == "mixup"
+    assert recipe.data.mix.alpha == 0.4
+    assert recipe.epochs == Duration(value=1)
+
+
+def test_another_kind_drops_the_keys_of_the_old_one() -> None:
+    recipe = load_recipe("bot-baseline", ["schedule.kind=cosine", "schedule.warmup=3"])
+    assert (recipe.schedule.kind, recipe.schedule.warmup) == ("cosine", Duration(value=3))
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe bot-eficient\. Did you mean bot-efficient\?"):
+        load_recipe("bot-eficient")
+
+
+def test_broken_files_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text("epochs = = 3")
+    with pytest.raises(RecipeError, match=re.escape(str(file)) + " is not TOML"):
+        load_recipe(str(file))
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(str(tmp_path / "absent.toml"))
+    file.write_text('name = "x"')
+    with pytest.raises(RecipeError, match="about is missing"):
+        load_recipe(str(file))
+
+
+def test_a_parent_is_inherited_from_once(tmp_path: Path) -> None:
+    child, grandchild = tmp_path / "child.toml", tmp_path / "grandchild.toml"
+    child.write_text('parent = "bot-baseline"\nname = "child"\n[data]\ncrop_size = 192\n')
+    grandchild.write_text(f'parent = "{child}"\nname = "grandchild"\n')
+    recipe = load_recipe(str(child))
+    assert (recipe.name, recipe.data.crop_size, recipe.data.global_batch_size) == ("child", 192, 256)
+    with pytest.raises(RecipeError, match="has a parent itself"):
+        load_recipe(str(grandchild))
+
+
+def test_what_decides_the_training_decides_the_digest() -> None:
+    base = load_recipe("demo")
+    assert load_recipe("demo", ["run.log_every=7"]).training_digest() == base.training_digest()
+    for override in ("seed=1", "epochs=7", "data.crop_size=96", "loss.label_smoothing=0.2", "compile=true"):
+        assert load_recipe("demo", [override]).training_digest() != base.training_digest(), override
+
+
+@given(value=st.integers(0, 10**6), steps_per_epoch=st.integers(1, 10**5))
+def test_durations_in_epochs_and_in_steps_agree(value: int, steps_per_epoch: int) -> None:
+    in_epochs, in_steps = Duration.model_validate(value), Duration.model_validate(f"{value * steps_per_epoch} steps")
+    assert in_epochs.steps(steps_per_epoch) == in_steps.steps(steps_per_epoch) == value * steps_per_epoch
+
+
+def test_the_surface_of_recipes_is_known() -> None:
+    """A new key is a promise: add it here knowingly, with its documentation."""
+    assert sorted(dict.fromkeys(dotted_keys())) == sorted(
+        """
+        about channels_last compile epochs name seed
+        model.init model.name model.zero_gamma
+        data.crop.area data.crop.aspect data.crop.attempts data.crop_size data.flip data.global_batch_size
+        data.eval.crop_size data.eval.global_batch_size data.eval.resize_size
+        data.jitter.brightness data.jitter.contrast data.jitter.hue data.jitter.kind data.jitter.saturation
+        data.lighting_std data.mean data.mix.alpha data.mix.draw data.mix.group data.mix.kind data.std
+        loss.label_smoothing
+        optimizer.decay_all optimizer.kind optimizer.learning_rate optimizer.momentum optimizer.weight_decay
+        schedule.factor schedule.kind schedule.milestones schedule.warmup
+        precision.kind precision.tf32
+        run.checkpoint_minutes run.checkpoint_steps run.eval_every run.log_every
+        paper.bn_batch paper.row paper.top1 paper.top5
+        """.split()
+    )

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fastbot.errors import RunError
+from fastbot.recipe_files import load_recipe
+from fastbot.runs import RunFolder, build_journal
+
+
+def created(path: Path) -> RunFolder:
+    run = RunFolder(path)
+    run.create(load_recipe("demo"), resume=False)
+    return run
+
+
+def test_the_recipe_of_a_run_reads_back(tmp_path: Path) -> None:
+    assert created(tmp_path / "run").recipe() == load_recipe("demo").resolved()
+
+
+def test_an_existing_run_is_never_overwritten(tmp_path: Path) -> None:
+    run = created(tmp_path / "run")
+    with pytest.raises(RunError, match="already holds a run. Continue it with --resume, or choose another --out"):
+        run.create(load_recipe("bot-baseline"), resume=False)
+    assert run.recipe().name == "demo"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"run folder .* cannot be made"):
+        RunFolder(tmp_path / "file" / "run").create(load_recipe("demo"), resume=False)
+
+
+def test_another_folder_is_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run folder"):
+        RunFolder(tmp_path).recipe()
+
+
+def test_the_journal_goes_to_both_files(tmp_path: Path) -> None:
+    run = created(tmp_path)
+    with build_journal(run, 0, writes=True) as journal:
+        journal.add("train", 1, {"loss": 2.5})
+        journal.add("eval", 2, {"top1": 0.5})
+    assert run.records() == [{"kind": "train", "step": 1, "loss": 2.5}, {"kind": "eval", "step": 2, "top1": 0.5}]
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, 2.5)]
+
+
+def test_resuming_drops_what_the_killed_run_wrote_after_its_checkpoint(tmp_path: Path) -> None:
+    run = created(tmp_path)
+    with build_journal(run, 0, writes=True) as journal:
+        for step in (1, 2, 3):
+            journal.add("train", step, {"loss": step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "ste')  # killed while writing
+    with build_journal(run, 2, writes=True) as journal:
+        journal.add("train", 3, {"loss": 30})
+    assert [record["loss"] for record in run.records()] == [1, 2, 30]
+
+
+def test_other_ranks_write_nothing(tmp_path: Path) -> None:
+    run = created(tmp_path)
+    with build_journal(run, 0, writes=False) as journal:
+        journal.add("train", 1, {"loss": 1})
+    assert run.records() == []
+
+
+def test_the_end_leaves_a_summary_and_a_picture_with_curves_in_it(tmp_path: Path) -> None:
+    run = created(tmp_path)
+    with build_journal(run, 0, writes=True) as journal:
+        for step in range(1, 20):
+            values = {"loss": 3 / step, "top1": step / 20, "learning_rate": 0.1, "images_per_s": 100.0}
+            journal.add("train", step, values | {"data_wait_fraction": 0.1})
+        journal.add("eval", 19, {"loss": 1.0, "top1": 0.9, "top5": 1.0})
+    run.finish({"recipe": "demo", "top1": 0.9})
+    assert run.summary() == {"recipe": "demo", "top1": 0.9}
+    picture = Image.open(tmp_path / "curves.png").convert("RGB")
+    assert len(picture.getcolors(maxcolors=1 << 24) or []) > 50

@@ -1,0 +1,155 @@
+"""The trainer on synthetic pixels: the loop's promises, without decoding."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from datasets_tools.store import Store
+from fastbot.distributed import Ranks
+from fastbot.errors import CheckpointError, RecipeError
+from fastbot.recipe import Recipe
+from fastbot.recipe_files import load_recipe
+from fastbot.trainer import Trainer
+from pipelines.pipeline import Pipeline, open_eval, open_train
+
+ALONE = Ranks(rank=0, local_rank=0, world_size=1, local_world_size=1, device=torch.device("cpu"))
+PLACE: dict[str, Any] = {
+    "backend": "synthetic",
+    "device": torch.device("cpu"),
+    "dtype": torch.float32,
+    "num_threads": 1,
+}
+
+
+def pipelines(store: Store, recipe: Recipe) -> tuple[Pipeline, Pipeline]:
+    train = open_train(store.split("train"), recipe.data, store.num_classes, seed=recipe.seed, **PLACE)
+    return train, open_eval(store.split("val"), recipe.data, store.num_classes, **PLACE)
+
+
+def build(store: Store, file: Path, *overrides: str) -> Trainer:
+    recipe = load_recipe(str(file), overrides).resolved()
+    return Trainer(recipe, *pipelines(store, recipe), store.num_classes, ALONE)
+
+
+class Calls(TorchDispatchMode):
+    """Counts the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["fp32", "bf16"])
+@pytest.mark.parametrize("mix", ["none", "mixup"])
+def test_a_step_never_reads_a_tensor(kind: str, mix: str, store: Store, tiny_recipe: Path) -> None:
+    group = ["data.mix.group=8"] if mix == "mixup" else []
+    trainer = build(store, tiny_recipe, f"precision.kind={kind}", f"data.mix.kind={mix}", *group, 'epochs="3 steps"')
+    with Calls() as calls:
+        trainer.fit([])
+    assert calls.counts["aten.convolution.default"] > 0, "the mode saw nothing"
+    assert calls.counts["aten._local_scalar_dense.default"] == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "fp16"])
+def test_a_step_never_synchronizes_on_a_gpu(kind: str, store: Store, tiny_recipe: Path) -> None:
+    device = torch.device("cuda", 0)
+    recipe = load_recipe(str(tiny_recipe), [f"precision.kind={kind}"]).resolved()
+    place = PLACE | {"device": device}
+    data = (
+        open_train(store.split("train"), recipe.data, store.num_classes, seed=0, **place),
+        open_eval(store.split("val"), recipe.data, store.num_classes, **place),
+    )
+    trainer = Trainer(recipe, *data, store.num_classes, Ranks(0, 0, 1, 1, device))
+
+    def strict_from_the_second_step(step: int) -> None:
+        torch.cuda.set_sync_debug_mode("error" if step < trainer.total_steps else "default")
+
+    try:
+        trainer.fit([strict_from_the_second_step])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert trainer.step == trainer.total_steps
+
+
+def test_the_learning_rate_of_every_step_is_the_schedules(store: Store, tiny_recipe: Path) -> None:
+    trainer = build(store, tiny_recipe)
+    used = []
+    trainer.fit([lambda step: used.append(trainer.optimizer.param_groups[0]["lr"])])
+    peak = 0.1 * 16 / 256
+    assert used[:3] == pytest.approx([peak / 2, peak, peak])
+    assert len(used) == trainer.total_steps == 8
+    assert used[2:] == sorted(used[2:], reverse=True)
+
+
+def test_going_on_from_a_state_equals_going_on(store: Store, tiny_recipe: Path) -> None:
+    whole, first, second = (build(store, tiny_recipe) for _ in range(3))
+    whole.fit([])
+    kept: dict[str, Any] = {}
+
+    def keep(step: int) -> None:
+        if step == 5:
+            kept["weights"] = {name: value.clone() for name, value in first.bare.state_dict().items()}
+            kept["state"] = copy.deepcopy(first.state())  # the live one shares memory with the optimizer
+
+    first.fit([keep])
+    second.load_state(kept["weights"], kept["state"])
+    assert second.step == 5
+    second.fit([])
+    torch.testing.assert_close(second.bare.state_dict(), whole.bare.state_dict(), rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_another_network_is_refused(store: Store, tiny_recipe: Path) -> None:
+    small, large = build(store, tiny_recipe), build(store, tiny_recipe, "model.name=resnet34d")
+    with pytest.raises(CheckpointError, match="does not fit resnet34d"):
+        large.load_state(dict(small.bare.state_dict()), small.state())
+
+
+def test_every_validation_picture_counts_once(store: Store, tiny_recipe: Path) -> None:
+    """24 pictures in batches of 16: the padding of the second must not count."""
+    trainer = build(store, tiny_recipe)
+    seen: Counter[int] = Counter()
+    for batch in trainer.eval_data.batches():
+        seen.update({int(k): float(w) for k, w in zip(batch.ids, batch.weight, strict=True) if w})
+    assert seen == Counter(range(24))
+    scores = trainer.evaluate()
+    assert (scores["top1"] * 24) % 1 == pytest.approx(0, abs=1e-9)
+
+
+def test_no_step_at_all_is_an_error(store: Store, tiny_recipe: Path) -> None:
+    with pytest.raises(RecipeError, match="epochs is 0 epochs"):
+        build(store, tiny_recipe, "epochs=0")
+
+
+def test_leaving_an_epoch_closes_what_feeds_it(store: Store, tiny_recipe: Path) -> None:
+    trainer = build(store, tiny_recipe)
+    closed = []
+    original = trainer.train_data.batches
+
+    def watched(epoch: int = 0, start_step: int = 0) -> Iterator[Any]:
+        try:
+            yield from original(epoch, start_step)
+        finally:
+            closed.append(epoch)
+
+    trainer.train_data.batches = watched  # type: ignore[method-assign]
+
+    def stop(step: int) -> None:
+        if step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit([stop])
+    assert closed == [0, 1]
