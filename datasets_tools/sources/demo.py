@@ -36,19 +36,19 @@ class Division:
     right: float = 1.0
 
 
-# Chosen by looking: both parts must show what makes the class. Where that is one object (cup, flower, face, pavilion),
+# Chosen by looking: both parts must show what makes the class. Where that is one object (flower, face, pavilion),
 # the line runs through its middle, and far parts without it (open water) are left out.
 DIVISIONS: Mapping[str, Division] = MappingProxyType(
     {
         "brick": Division(0.6, "right"),
         "chelsea": Division(0.5, "right", right=0.92),
         "china": Division(0.32, "left", right=0.65),
-        "coffee": Division(0.48, "right"),
         "coins": Division(0.5, "right"),
         "flower": Division(0.48, "left"),
         "gravel": Division(0.6, "right"),
         "hubble_deep_field": Division(0.6, "right"),
         "ihc": Division(0.6, "right"),
+        "moon": Division(0.5, "right"),
         "motorcycle_left": Division(0.52, "right"),
         "retina": Division(0.6, "right"),
         "rocket": Division(0.4, "left"),
