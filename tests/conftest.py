@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+# Before torch is imported: threads that wait sleep instead of spinning, as in the fastbot command itself.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
+from recipes import TINY_RECIPE
 
 from datasets_tools.convert import ConvertOptions, convert
 from datasets_tools.sources.demo import DemoSource
@@ -29,22 +34,5 @@ def store(store_path: Path) -> Store:
 def tiny_recipe(tmp_path: Path) -> Path:
     """A recipe that trains in a second: 4 steps an epoch of the small store, 32 pixels."""
     file = tmp_path / "tiny.toml"
-    file.write_text(
-        """
-name = "tiny"
-about = "a few steps of a small network"
-epochs = 2
-[model]
-name = "resnet18d"
-[data]
-global_batch_size = 16
-crop_size = 32
-eval = { resize_size = 36, crop_size = 32, global_batch_size = 16 }
-[schedule]
-kind = "cosine"
-warmup = "2 steps"
-[run]
-log_every = 1
-"""
-    )
+    file.write_text(TINY_RECIPE)
     return file

@@ -46,6 +46,9 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 done, 1 the run failed, 2 wrong usage or a wrong recipe."""
+    # Decoding threads share the cores with the threads of the step: one that waits must not spin. Measured in
+    # docs/performance.md; it must be set before PyTorch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         # Typer itself prints a usage error and exits with 2.
         typer.main.get_command(app).main(list(arguments) if arguments is not None else None, "fastbot")

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from recipes import TINY_RECIPE
 from stores import flip_bytes
 
 from datasets_tools.convert import ConvertOptions, convert
@@ -33,14 +34,21 @@ def damaged(store_path: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(store_path, tmp_path / "damaged"))
 
 
-@pytest.fixture
-def trained(store_path: Path, tiny_recipe: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def trained_once(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of three steps."""
-    run = tmp_path / "trained"
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.toml").write_text(TINY_RECIPE)
     with pytest.raises(SystemExit) as left:
-        main(train(tiny_recipe, store_path, run, "epochs=3 steps"))
+        main(train(folder / "tiny.toml", store_path, folder / "run", "epochs=3 steps"))
     assert left.value.code == 0
-    return run
+    return folder / "run"
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """A copy of that run, to be damaged."""
+    return Path(shutil.copytree(trained_once, tmp_path / "trained", symlinks=True))
 
 
 def train(recipe: Path, data: Path, run: Path, *more: str) -> list[str]:

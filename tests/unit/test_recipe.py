@@ -41,7 +41,7 @@ def test_the_learning_rate_follows_the_global_batch_unless_given() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.lerning_rate=3", r"optimizer\.lerning_rate is not a recipe key.*Did you mean optimizer\.learning_rate\?"),
+        ("optimizer.lerning_rate=3", r"lerning_rate is not a recipe key.*Did you mean optimizer\.learning_rate\?"),
         ("data.jitter.huee=[1, 2]", r"data\.jitter\.huee is not a recipe key.*Did you mean data\.jitter\.hue\?"),
         ("epochs=lots", r"epochs is 'lots'.*not a duration"),
         ("data.crop_size=-3", r"data\.crop_size is -3.*greater than 0"),
