@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-DEMO   ?= demo
+DEMO   := demo
 
 .PHONY: help install demo lint test test-full clean
 
@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt .ci/install
 	@touch $@
 
 demo: install
-	rm -rf $(DEMO)
+	rm -rf $(DEMO)/data $(DEMO)/run
 	$(BIN)/fastbot convert demo $(DEMO)/data
 	$(BIN)/fastbot store show $(DEMO)/data --out $(DEMO)/contact-sheet.png
 	$(BIN)/fastbot train demo --data $(DEMO)/data --out $(DEMO)/run

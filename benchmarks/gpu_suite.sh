@@ -29,14 +29,19 @@ rung() {
 }
 
 : >"$out/summary.log"
+rm -rf "$out"/*.jsonl "$out/corpus" "$out"/run-*
 { date -u; nvidia-smi; "$python" -m pip list; } >"$out/machine.log" 2>&1
 rung tests 120 "$python" -m pytest -q -m gpu -p no:cacheprovider
-rung step-fp16 90 "$python" -m benchmarks step --batch-size 256 --json "$out/step.jsonl"
-rung step-bf16 60 "$python" -m benchmarks step --batch-size 256 --json "$out/step.jsonl" precision.kind=bf16
+rung step-fp16 90 "$python" -m benchmarks step --batch-size 256 --json "$out/step.jsonl" model.name=resnet50b
+rung step-bf16 60 "$python" -m benchmarks step --batch-size 256 --json "$out/step.jsonl" model.name=resnet50b precision.kind=bf16
 rung augment 45 "$python" -m benchmarks augment --json "$out/augment.jsonl"
 rung corpus 60 "$python" -m benchmarks corpus "$out/corpus" --count 2000
 rung loader 90 "$python" -m benchmarks loader --data "$out/corpus" --json "$out/loader.jsonl"
-rung train 60 "$python" -m fastbot train demo --data "$out/corpus" --out "$out/run" --device cuda \
-    'epochs="60 steps"' 'run.eval_every="60 steps"' precision.kind=fp16
+short='epochs=60 steps'
+for backend in synthetic torch dali; do
+    rung "train-$backend" 60 "$python" -m fastbot train bot-efficient --data "$out/corpus" --out "$out/run-$backend" \
+        --device cuda --backend "$backend" "$short" 'schedule.warmup=5 steps' 'schedule.milestones=[]' \
+        data.global_batch_size=256 'run.eval_every=60 steps' run.log_every=10
+done
 rm -rf "$out/corpus"
 exit $failed

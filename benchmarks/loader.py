@@ -5,17 +5,19 @@ Every case reads the same bytes, does a random resized crop to `size` and delive
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from rich.console import Console
 
 from benchmarks import peers
+from benchmarks.corpus import STATISTICS_NAME, CorpusStatistics
 from benchmarks.measure import Case, Result, conditions, measure, report
 from datasets_tools.store import Split, Store
 from fastbot.distributed import cores
@@ -56,7 +58,8 @@ def run(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastbot-loader-")))
         cases = _cases(split, folder, size, batch_size, num_threads, stack)
-        return measure("loader", cases, repeats=repeats, unit="images/s per core")
+        synchronize: Callable[[], object] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+        return measure("loader", cases, repeats=repeats, unit="images/s per core", synchronize=synchronize)
 
 
 def _cases(split: Split, folder: Path, size: int, batch_size: int, num_threads: int, stack: ExitStack) -> list[Case]:
@@ -71,11 +74,19 @@ def _cases(split: Split, folder: Path, size: int, batch_size: int, num_threads: 
     plan = TrainPlan(spec, split.heights, split.widths, seed=0)
     cases = []
     for name in usable:
-        backend = choose.build(name, split, device=torch.device("cpu"), num_threads=num_threads)
-        stack.callback(backend.close)
-        cases.append(Case(f"fastbot {name}", ours(backend, plan), PEERS[name], num_threads))
+        cases.append(_our_case(name, f"fastbot {name}", split, plan, torch.device("cpu"), num_threads, stack))
         cases.append(Case(PEERS[name], stock[name](), PEERS[name], num_threads))
+    if "dali" in usable and torch.cuda.is_available():
+        cases.append(_our_case("dali", "fastbot dali on GPU", split, plan, torch.device("cuda", 0), num_threads, stack))
     return cases
+
+
+def _our_case(
+    name: str, title: str, split: Split, plan: TrainPlan, device: torch.device, num_threads: int, stack: ExitStack
+) -> Case:
+    backend = choose.build(name, split, device=device, num_threads=num_threads)
+    stack.callback(backend.close)
+    return Case(title, ours(backend, plan), PEERS[name], num_threads)
 
 
 def loader(
@@ -91,8 +102,10 @@ def loader(
     Example: [bold]fastbot bench loader --data corpus --json loader.jsonl[/]
     """
     results = run(data, size, batch_size, threads, repeats)
-    corpus = data / "corpus.json"
-    statistics = json.loads(corpus.read_text()) if corpus.is_file() else {"store": "not the corpus"}
-    typer.echo(json.dumps(statistics))
+    statistics: dict[str, object] = {"store": "not the corpus"}
+    if (data / STATISTICS_NAME).is_file():
+        found = CorpusStatistics.load(data)
+        statistics = asdict(found)
+        Console().print(found.table())
     settings = {"size": size, "batch_size": batch_size, "threads": threads or cores(), "corpus": statistics}
     report(results, conditions() | settings, json_file, f"random resized crop to {size}, {threads or cores()} threads")

@@ -10,15 +10,17 @@ from fastbot.losses import CrossEntropy
 from fastbot.models.registry import build_model
 from fastbot.optimizers import nag
 from fastbot.precision import Precision, build_precision
-from fastbot.recipe import Cosine, ModelSpec, Recipe
+from fastbot.recipe import Cosine, Recipe
 from fastbot.schedules import Schedule
 
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def model_of(spec: ModelSpec, num_classes: int) -> nn.Module:
-    """Return the model, initialized as the recipe says, on the CPU; draws from torch's global generator."""
-    return build_model(spec.name, num_classes, spec.init, spec.zero_gamma)
+def model_on(recipe: Recipe, num_classes: int, device: torch.device) -> nn.Module:
+    """Return the recipe's model on its device and in its memory format; draws from torch's global generator."""
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    model = build_model(recipe.model.name, num_classes, recipe.model.init, recipe.model.zero_gamma)
+    return model.to(device).to(memory_format=layout)
 
 
 def loss_of(recipe: Recipe) -> CrossEntropy:
@@ -29,7 +31,7 @@ def loss_of(recipe: Recipe) -> CrossEntropy:
 def optimizer_of(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer over a model that is on its device and in its memory format."""
     spec = recipe.optimizer
-    return nag(model, recipe.learning_rate, spec.momentum, spec.weight_decay, spec.decay_all)
+    return nag(model, recipe.learning_rate, spec.momentum, spec.weight_decay, spec.bias_decay)
 
 
 def schedule_of(recipe: Recipe, steps_per_epoch: int) -> Schedule:

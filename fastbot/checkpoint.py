@@ -33,21 +33,18 @@ class Conditions:
     """What must be the same for a resumed run to be bit-identical, but need not be to go on.
 
     Attributes:
-        torch, fastbot: versions.
+        versions: of every package that touches pixels or weights, by name.
         num_threads: intra-op threads (they change the order of float sums).
         world_size: ranks.
         device: type of device.
         backend: which decoder made the pixels.
-        compile: eager or compiled.
     """
 
-    torch: str
-    fastbot: str
+    versions: Mapping[str, str]
     num_threads: int
     world_size: int
     device: str
     backend: str
-    compile: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +116,9 @@ class CheckpointFolder:
                 shutil.rmtree(target)
             aside.rename(target)
             _sync(self.path)
-            for name in ["last", *(["best"] if best else [])]:
+            for name in [*(["best"] if best else []), "last"]:  # `last` says that all of it is there
                 self._point(name, target)
-        except OSError as error:
+        except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is each of these to somebody
             shutil.rmtree(aside, ignore_errors=True)
             raise CheckpointError(
                 f"checkpoint {target} cannot be written: {error}. Earlier checkpoints stand; free space and --resume"
@@ -137,8 +134,8 @@ class CheckpointFolder:
         """
         path = self.path / name
         if not path.is_dir():
-            raise CheckpointError(f"{path} is not there: the run has saved no checkpoint yet")
-        return read_checkpoint(path)
+            raise CheckpointError(f"{path} is not there: the run has saved no checkpoint of that name")
+        return read_checkpoint(path.resolve())  # once: a run going on may point the name elsewhere meanwhile
 
     def exists(self) -> bool:
         """Return whether there is a checkpoint to resume from."""
@@ -214,8 +211,12 @@ def refuse_another_training(checkpoint: Checkpoint, identity: Identity) -> None:
 
 def changed_conditions(checkpoint: Checkpoint, conditions: Conditions) -> list[str]:
     """Return one phrase per condition that differs, for a warning: the run goes on, but not bit-identically."""
-    then, now = asdict(checkpoint.identity.conditions), asdict(conditions)
-    return [f"{name} was {then[name]}, is {now[name]}" for name in now if then[name] != now[name]]
+    then, now = _flat(asdict(checkpoint.identity.conditions)), _flat(asdict(conditions))
+    return [
+        f"{name.removeprefix('versions.')} was {then.get(name)}, is {now[name]}"
+        for name in now
+        if then.get(name) != now[name]
+    ]
 
 
 def _write(folder: Path, model: nn.Module, state: dict[str, Any], identity: Identity) -> None:

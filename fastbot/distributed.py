@@ -6,12 +6,15 @@ between CPUs. A single process is rank 0 of 1 and talks to nobody.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -24,6 +27,9 @@ from fastbot.errors import RunError
 
 # A rank that waits longer than this for another is waiting for a dead one; an evaluation or a checkpoint is shorter.
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+
+# Names a file that a stopped run's first rank makes once it has saved: the launcher sees no exit codes then.
+_FAREWELL = "FASTBOT_FAREWELL_FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +61,11 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
-    def any(self, flag: bool) -> bool:
-        """Return whether any rank says so. All ranks must call it at the same step."""
-        if self.world_size == 1:
-            return flag
-        return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
+    def max(self, values: torch.Tensor) -> torch.Tensor:
+        """Take the largest of `values` over all ranks, in place, and return them."""
+        if self.world_size > 1:
+            dist.all_reduce(values, dist.ReduceOp.MAX)
+        return values
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -110,7 +116,11 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
 def joined(device_name: str) -> Iterator[Ranks]:
     """Join the run this process was started for, and leave it at the end.
 
-    The environment decides (torchrun's RANK, LOCAL_RANK, WORLD_SIZE); without it this is rank 0 of 1.
+    The environment decides (torchrun's RANK, LOCAL_RANK, WORLD_SIZE); without it this is rank 0 of 1. After an error
+    the group is not taken down: the other ranks may sit in a collective, and this one must not wait for them.
+
+    Raises:
+        RunError: contact with another rank was lost; that rank says why.
     """
     rank, local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
     world_size = int(os.environ.get("WORLD_SIZE", 1))
@@ -119,25 +129,39 @@ def joined(device_name: str) -> Iterator[Ranks]:
     device = pick_device(device_name, local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_COLLECTIVE_TIMEOUT)
+    if world_size == 1:
+        yield Ranks(rank, local_rank, world_size, local_world_size, device)
+        return
+    on_gpu = device.type == "cuda"
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=_COLLECTIVE_TIMEOUT, device_id=device if on_gpu else None
+    )
     try:
         yield Ranks(rank, local_rank, world_size, local_world_size, device)
-    finally:
-        if world_size > 1:
-            dist.destroy_process_group()
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise RunError(f"rank {rank} lost contact with another rank, which says why") from error
+    dist.destroy_process_group()
 
 
 def under_launcher() -> bool:
     """Return whether torchrun (ours or the user's) started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or "RANK" in os.environ
+    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
-def launch(num_processes: int, arguments: Sequence[str]) -> None:
+def launch(num_processes: int, arguments: Sequence[str]) -> int:
     """Run `python -m fastbot ARGUMENTS` in `num_processes` ranks on this machine and wait for them.
 
+    Args:
+        num_processes: ranks.
+        arguments: as after `fastbot`.
+
+    Returns:
+        0, or the exit code of a rank that failed; that rank has said why.
+
     Raises:
-        RunError: a rank failed; its own message has been printed by it.
+        RunError: a rank was killed, or the run was stopped before it could save.
     """
     config = LaunchConfig(
         min_nodes=1,
@@ -148,15 +172,37 @@ def launch(num_processes: int, arguments: Sequence[str]) -> None:
         run_id="fastbot",
         max_restarts=0,
     )
-    try:
-        elastic_launch(config, sys.executable)("-m", "fastbot", *arguments)
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        raise RunError(f"rank {rank} failed with exit code {failure.exitcode}; its message stands above") from error
-    except SignalException:
-        return  # the ranks were told to stop, and each has saved and left
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the ranks' own lines say it better
+    with tempfile.TemporaryDirectory(prefix="fastbot-") as folder:
+        os.environ[_FAREWELL] = str(Path(folder) / "stopped")
+        try:
+            elastic_launch(config, sys.executable)("-m", "fastbot", *arguments)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            if failure.exitcode > 0:
+                return int(failure.exitcode)
+            raise RunError(
+                f"rank {rank} was killed by signal {-failure.exitcode}. Go on from the last checkpoint with --resume"
+            ) from error
+        except SignalException as error:
+            if not Path(os.environ[_FAREWELL]).exists():
+                raise RunError(
+                    "the run was stopped before it could save. Go on from the last checkpoint with --resume"
+                ) from error
+    return 0
+
+
+def say_farewell() -> None:
+    """Tell the launcher, if there is one, that the run was asked to stop and has saved."""
+    if _FAREWELL in os.environ:
+        Path(os.environ[_FAREWELL]).touch()
 
 
 def cores() -> int:
-    """Return the CPU cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return the CPU cores this process may use: its affinity, or its container's quota where that is less."""
+    available = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return available if quota == "max" else max(1, min(available, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return available

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
+import torch
+
 from fastbot.checkpoint import Identity
 from fastbot.display import Display
 from fastbot.errors import RunError
@@ -80,11 +82,11 @@ class ReadMetrics:
     def __call__(self, step: int) -> None:
         """Report the last snapshot, and take one when it is time; at the very end, report it at once."""
         last = step == self._trainer.total_steps
-        self._report()
+        self.flush()
         if last or step % self._every == 0:
             self._snapshot()
         if last:
-            self._report()
+            self.flush()
 
     def _snapshot(self) -> None:
         trainer, since, now = self._trainer, self._mark, self._now()
@@ -92,14 +94,15 @@ class ReadMetrics:
         trainer.sums.reset()
         self._mark = now
 
-    def _report(self) -> None:
+    def flush(self) -> None:
+        """Report what has been snapshotted and not reported yet.
+
+        Raises:
+            RunError: the loss is not finite.
+        """
         for since, now, reading in self._unread:
             scores = reading.means()
-            if not math.isfinite(scores["loss"]):
-                raise RunError(
-                    f"the loss is {scores['loss']} between steps {since.step} and {now.step}. "
-                    "Lower optimizer.learning_rate, or raise schedule.warmup; with fp16, try precision.kind=bf16"
-                )
+            _check_finite(scores["loss"], since.step, now.step)
             values = {"loss": scores["loss"], "top1": scores["top1"]} | self._rates(since, now)
             self._journal.add("train", now.step, values)
             self._display.train(now.step, values)
@@ -119,46 +122,51 @@ class ReadMetrics:
         return _Mark(self._trainer.step, self._trainer.clock.seconds(), self._trainer.waited.seconds())
 
 
+def _check_finite(loss: float, since: int, step: int) -> None:
+    if not math.isfinite(loss):
+        raise RunError(
+            f"the loss is {loss} between steps {since} and {step}. "
+            "Lower optimizer.learning_rate, or raise schedule.warmup; with fp16, try precision.kind=bf16"
+        )
+
+
 class Save:
-    """Writes checkpoints: after so many steps or minutes, and whenever another hook says so.
+    """Writes checkpoints when other hooks say so.
+
+    Nothing not finite is ever saved: a checkpoint would replace the good one before it.
 
     Args:
         trainer: whose state.
         run: where to.
         identity: what the checkpoints belong to.
         results: saved with them.
-        cadence: how often.
-        look_every: steps between two looks at the clock; ranks must agree, so each look is a collective.
+        metrics: what they have read is reported first, so that no reading is lost between a stop and a resume.
     """
 
     def __init__(
-        self, trainer: Trainer, run: RunFolder, identity: Identity, results: Results, cadence: RunSpec, look_every: int
+        self, trainer: Trainer, run: RunFolder, identity: Identity, results: Results, metrics: ReadMetrics
     ) -> None:
-        self._trainer, self._run, self._identity, self._results = trainer, run, identity, results
-        self._seconds, self._steps = cadence.checkpoint_minutes * 60, cadence.checkpoint_steps
-        self._look_every = look_every
-        self._saved_at, self._saved_step = time.monotonic(), trainer.step
-
-    def __call__(self, step: int) -> None:
-        """Save when it is time."""
-        by_steps = self._steps is not None and step % self._steps == 0
-        by_clock = step % self._look_every == 0 and self._trainer.ranks.any(self._overdue())
-        if by_steps or by_clock:
-            self.now(step)
+        self._trainer, self._run, self._identity = trainer, run, identity
+        self._results, self._metrics = results, metrics
+        self._saved_step, self.saved_at = trainer.step, time.monotonic()
 
     def now(self, step: int, *, best: bool = False) -> None:
-        """Write a checkpoint unless this step has one already; every rank must call it."""
+        """Write a checkpoint unless this step has one already; every rank must call it.
+
+        Raises:
+            RunError: the loss is not finite.
+            CheckpointError: it cannot be written.
+        """
         if step == self._saved_step:
             return
+        self._metrics.flush()
         with self._trainer.clock.paused():
             state = self._trainer.state() | {"results": asdict(self._results)}
+            _check_finite(float(state["sums"].sum()), self._saved_step, step)
             if self._trainer.ranks.is_first:
                 self._run.checkpoints.save(step, self._trainer.bare, state, self._identity, best=best)
             self._trainer.ranks.barrier()
-        self._saved_at, self._saved_step = time.monotonic(), step
-
-    def _overdue(self) -> bool:
-        return time.monotonic() - self._saved_at >= self._seconds
+        self._saved_step, self.saved_at = step, time.monotonic()
 
 
 class Evaluate:
@@ -166,22 +174,31 @@ class Evaluate:
 
     Args:
         trainer, journal, display: as for `ReadMetrics`.
-        save: called after each evaluation.
-        results: updated by each evaluation.
+        metrics: reported before each evaluation.
+        save: called after each.
+        results: updated by each.
         every: how often.
     """
 
     def __init__(
-        self, trainer: Trainer, journal: Journal, display: Display, save: Save, results: Results, every: Duration
+        self,
+        trainer: Trainer,
+        journal: Journal,
+        display: Display,
+        metrics: ReadMetrics,
+        save: Save,
+        results: Results,
+        every: Duration,
     ) -> None:
         self._trainer, self._journal, self._display = trainer, journal, display
-        self._save, self._results = save, results
+        self._metrics, self._save, self._results = metrics, save, results
         self._every = max(1, every.steps(trainer.train_data.steps_per_epoch))
 
     def __call__(self, step: int) -> None:
         """Evaluate when it is time."""
         if step % self._every and step != self._trainer.total_steps:
             return
+        self._metrics.flush()  # a loss that is not finite must not become the best
         with self._trainer.clock.paused():
             scores = self._trainer.evaluate()
         best = self._results.add(scores)
@@ -190,25 +207,44 @@ class Evaluate:
         self._save.now(step, best=best)
 
 
-class StopWhenAsked:
-    """Saves and leaves when somebody asks (SIGTERM).
+class SaveOrStop:
+    """Saves after so many steps or minutes; when somebody asks (SIGTERM), saves and leaves.
+
+    Ranks must do both at the same step, so they ask each other, about every two seconds: more often costs steps,
+    more seldom wastes the grace that a scheduler gives. A single process asks itself after every step.
 
     Args:
         trainer: whose ranks must agree.
-        save: called before leaving.
-        asked: whether this process has been asked.
-        look_every: steps between two looks.
+        save: writes the checkpoint.
+        cadence: how often.
+        asked: whether this process has been asked to stop.
 
     Raises (when called):
         Stopped: after saving.
     """
 
-    def __init__(self, trainer: Trainer, save: Save, asked: Callable[[], bool], look_every: int) -> None:
-        self._trainer, self._save, self._asked, self._look_every = trainer, save, asked, look_every
+    _ASK_EVERY_S = 2.0
+
+    def __init__(self, trainer: Trainer, save: Save, cadence: RunSpec, asked: Callable[[], bool]) -> None:
+        self._trainer, self._save, self._asked = trainer, save, asked
+        self._seconds, self._steps = cadence.checkpoint_minutes * 60, cadence.checkpoint_steps
+        self._interval = 1  # steps between two questions; the same on every rank
+        self._asked_step, self._asked_at = trainer.step, time.monotonic()
 
     def __call__(self, step: int) -> None:
-        """Save and leave when asked."""
-        last = step == self._trainer.total_steps
-        if not last and step % self._look_every == 0 and self._trainer.ranks.any(self._asked()):
+        """Ask, and save or stop."""
+        stop, overdue = self._ask(step) if step - self._asked_step >= self._interval else (False, False)
+        if overdue or stop or (self._steps is not None and step % self._steps == 0):
             self._save.now(step)
+        if stop and step < self._trainer.total_steps:
             raise Stopped(step)
+
+    def _ask(self, step: int) -> tuple[bool, bool]:
+        now, ranks = time.monotonic(), self._trainer.ranks
+        mine = [self._asked(), now - self._save.saved_at >= self._seconds, now - self._asked_at]
+        if ranks.world_size == 1:
+            return bool(mine[0]), bool(mine[1])
+        stop, overdue, elapsed = ranks.max(torch.tensor(mine, dtype=torch.float64, device=ranks.device)).tolist()
+        self._interval = max(1, int((step - self._asked_step) * self._ASK_EVERY_S / max(elapsed, 1e-6)))
+        self._asked_step, self._asked_at = step, now
+        return bool(stop), bool(overdue)

@@ -90,6 +90,10 @@ class WaitClock(Protocol):
         """Yield the batches unchanged, measuring the wait for each."""
         ...
 
+    def arrived(self) -> None:
+        """Take note that the pixels of the batch being waited for are on the device."""
+        ...
+
     def seconds(self) -> float:
         """Return the total wait so far."""
         ...
@@ -118,6 +122,9 @@ class HostWaitClock:
                 self._seconds += self._now() - started
             yield batch
 
+    def arrived(self) -> None:
+        """Change nothing: what follows the pixels' arrival runs on the loop's own thread."""
+
     def seconds(self) -> float:
         """Return the total wait so far."""
         return self._seconds
@@ -128,7 +135,7 @@ class HostWaitClock:
 
 
 class CudaWaitClock:
-    """On CUDA the wait is the idle time of the compute stream: from the end of a step to the next batch being ready.
+    """On CUDA the wait is the idle time of the compute stream: from the end of a step to the next pixels' arrival.
 
     Two events a step, read once the device has passed them, so that reading never makes the host wait.
     """
@@ -136,19 +143,23 @@ class CudaWaitClock:
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.current_stream(device)
         self._pending: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._ended = self._mark()
         self._seconds = 0.0
 
     def watch(self, batches: Iterator[_Item]) -> Iterator[_Item]:
         """Yield the batches unchanged, measuring the wait for each."""
         while True:
-            ended = self._mark()
+            self._ended = self._mark()
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            self._pending.append((ended, self._mark()))
             self._read()
             yield batch
+
+    def arrived(self) -> None:
+        """Take note that the pixels of the batch being waited for are on the device; augmentation comes after."""
+        self._pending.append((self._ended, self._mark()))
 
     def seconds(self) -> float:
         """Return the total wait so far, without the few steps still in flight."""

@@ -64,7 +64,7 @@ class OptimizerSpec(Frozen):
 
     Attributes:
         learning_rate: the peak; None derives it from the global batch by linear scaling (0.1 per 256).
-        decay_all: apply weight decay to biases and batch norms too; False is BoT's "no bias decay".
+        bias_decay: apply weight decay to biases and batch norms too; False is BoT's "no bias decay".
     """
 
     kind: Literal["nag"] = "nag"
@@ -72,7 +72,7 @@ class OptimizerSpec(Frozen):
     momentum: Probability = 0.9
     # The paper names neither; GluonCV's scripts use these two (docs of BoT recipes say so).
     weight_decay: Factor = 1e-4
-    decay_all: bool = True
+    bias_decay: bool = True
 
 
 class StepDecay(Frozen):
@@ -183,9 +183,8 @@ class Recipe(Frozen):
 
     def training_digest(self) -> str:
         """Return a sha256 of all that decides the training: a resumed run must have the same."""
-        content = {
-            key: value for key, value in self.resolved().as_dict().items() if key not in ("run", "about", "paper")
-        }
+        records = ("name", "about", "run", "paper")
+        content = {key: value for key, value in self.resolved().as_dict().items() if key not in records}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -39,7 +39,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     if not overrides:
         return recipe
     values = recipe.as_dict()  # with defaults written out, so that an override finds the table it changes
-    for override in overrides:
+    for override in sorted(overrides, key=_sets_no_kind):  # a kind first: it decides which other keys there are
         _apply(values, override)
     return _validate(values, name)
 
@@ -61,6 +61,8 @@ def _with_parent(name: str) -> dict[str, Any]:
     parent = values.pop("parent", None)
     if parent is None:
         return values
+    beside = Path(name).parent / parent  # a file's parent is named as seen from that file
+    parent = str(beside) if parent.endswith(".toml") and not Path(parent).is_absolute() else parent
     base = _read(parent)
     if "parent" in base:
         raise RecipeError(f"recipe {name}: its parent {parent} has a parent itself; one level is allowed")
@@ -92,6 +94,10 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         same_kind = isinstance(old, dict) and isinstance(value, dict) and value.get("kind") in (None, old.get("kind"))
         merged[key] = _merge(old, value) if same_kind and isinstance(old, dict) else value
     return merged
+
+
+def _sets_no_kind(override: str) -> bool:
+    return not override.partition("=")[0].strip().endswith(".kind")
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -136,6 +142,9 @@ def _explain(details: ErrorDetails, name: str) -> str:
     key = ".".join(str(part) for part in details["loc"] if part not in kinds)
     found = details["input"]
     if details["type"] == "extra_forbidden":
+        if key in dotted_keys():
+            kind = next(str(part) for part in reversed(details["loc"]) if part in kinds)
+            return f"{key} has no meaning where {key.rpartition('.')[0]}.kind is {kind} ({name}): change the kind too"
         return f"{key} is not a recipe key ({name}).{_nearest(key, list(dict.fromkeys(dotted_keys())))}"
     if details["type"] == "missing":
         return f"{key} is missing ({name}): it has no default"

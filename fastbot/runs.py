@@ -43,13 +43,21 @@ class RunFolder:
         Raises:
             RunError: there is a run there already and it is not to be resumed, or the folder cannot be made.
         """
-        if (self.path / "recipe.toml").exists() and not resume:
-            raise RunError(f"{self.path} already holds a run. Continue it with --resume, or choose another --out")
+        self.check_free(resume=resume)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / "recipe.toml").write_text(write_recipe(recipe))
         except OSError as error:
             raise RunError(f"run folder {self.path} cannot be made: {error}. Choose another --out") from error
+
+    def check_free(self, *, resume: bool) -> None:
+        """Check that a run may start here.
+
+        Raises:
+            RunError: there is a run there already and it is not to be resumed.
+        """
+        if (self.path / "recipe.toml").exists() and not resume:
+            raise RunError(f"{self.path} already holds a run. Continue it with --resume, or choose another --out")
 
     def recipe(self) -> Recipe:
         """Return the recipe of the run.
@@ -74,11 +82,11 @@ class RunFolder:
 
     def finish(self, summary: Record) -> None:
         """Write `summary.json` and `curves.png`."""
-        draw_curves(self.records(), str(summary["recipe"]), self.path / "curves.png")
         file = self.path / "summary.json"
         aside = file.with_suffix(".writing")
         aside.write_text(json.dumps(dict(summary), indent=1) + "\n")
         aside.replace(file)
+        draw_curves(self.records(), str(summary["recipe"]), self.path / "curves.png")
 
     def summary(self) -> dict[str, Any]:
         """Return what `summary.json` says; empty before the run's end."""

@@ -7,6 +7,7 @@ step), a loss, parameter groups, or something called after a step. None of them 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fastbot.build import loss_of, model_of, optimizer_of, precision_of, schedule_of
+from fastbot.build import loss_of, model_on, optimizer_of, precision_of, schedule_of
 from fastbot.distributed import Ranks
 from fastbot.errors import CheckpointError, RecipeError
 from fastbot.evaluate import evaluate
@@ -29,28 +30,40 @@ AfterStep = Callable[[int], None]
 
 
 class Clock:
-    """Seconds of training: it runs from its making, except while paused.
+    """Seconds of training. It stands still until started, and while paused.
 
     Args:
+        device: on CUDA, steps still in flight are waited for before the clock is stopped.
         seconds: already on it.
     """
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
+        self._device = device
         self._before = seconds
-        self._since = time.perf_counter()
+        self._since: float | None = None
 
     def seconds(self) -> float:
         """Return what it shows."""
-        return self._before + time.perf_counter() - self._since
+        return self._before + (0.0 if self._since is None else time.perf_counter() - self._since)
+
+    def start(self) -> None:
+        """Let it run."""
+        self._since = time.perf_counter()
+
+    def stop(self) -> None:
+        """Stop it once the device has done what it was given."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self._before, self._since = self.seconds(), None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Stand still while evaluating or saving."""
-        self._before = self.seconds()
+        self.stop()
         try:
             yield
         finally:
-            self._since = time.perf_counter()
+            self.start()
 
 
 class Trainer:
@@ -82,10 +95,8 @@ class Trainer:
         if self.total_steps == 0:
             raise RecipeError(f"epochs is {recipe.epochs}: no step at all with {train_data.steps_per_epoch} an epoch")
 
-        torch.manual_seed(recipe.seed)  # for the initial weights; nothing else draws from torch's generator
-        self.bare = model_of(recipe.model, num_classes)
-        self.bare.to(ranks.device)
-        self.bare.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
+        torch.manual_seed(recipe.seed)  # for the initial weights
+        self.bare = model_on(recipe, num_classes, ranks.device)
         self.loss = loss_of(recipe)
         self.optimizer = optimizer_of(recipe, self.bare)
         self.schedule = schedule_of(recipe, train_data.steps_per_epoch)
@@ -94,20 +105,23 @@ class Trainer:
 
         self.sums = Sums(ranks.device)
         self.waited = build_wait_clock(ranks.device)
-        self.clock = Clock()
-        self.wall = Clock()
+        self.clock = Clock(ranks.device)
+        self.wall = Clock(ranks.device)
+        self.wall.start()
 
     def fit(self, after_step: Sequence[AfterStep]) -> None:
         """Train from where it stands to the last step, calling each of `after_step` with the steps done."""
         self.model.train()
-        self.clock = Clock(self.clock.seconds())
+        self.clock.start()
         while self.step < self.total_steps:
             epoch, start_step = divmod(self.step, self.train_data.steps_per_epoch)
-            with closing(self.train_data.batches(epoch, start_step)) as batches:
+            with closing(self.train_data.batches(epoch, start_step, self.waited.arrived)) as batches:
                 self._train(self.waited.watch(batches), after_step)
+        self.clock.stop()
 
     def _train(self, batches: Iterator[Batch], after_step: Sequence[AfterStep]) -> None:
         for batch in batches:
+            torch.manual_seed(_step_seed(self.recipe.seed, self.step, self.ranks.rank))
             set_learning_rate(self.optimizer, self.schedule(self.step))
             loss, logits = self._forward(batch)
             self.precision.step(loss, self.optimizer)
@@ -145,8 +159,8 @@ class Trainer:
         """Return how the training went; every rank must call it.
 
         Returns:
-            `steps`, `world_size`, `images_per_s` (of training alone), `data_wait_fraction` (of training time, mean
-            over ranks) and `wall_s`.
+            `steps`, `world_size`, `images_per_s` (of training alone), `data_wait_fraction` (of training time, on the
+            rank that waited longest: the others wait for it) and `wall_s`.
         """
         train_s = self.clock.seconds()
         waited = torch.tensor(self.waited.seconds(), device=self.ranks.device, dtype=torch.float64)
@@ -154,7 +168,7 @@ class Trainer:
             "steps": self.step,
             "world_size": self.ranks.world_size,
             "images_per_s": self.step * self.recipe.data.global_batch_size / train_s,
-            "data_wait_fraction": self.ranks.sum(waited).item() / self.ranks.world_size / train_s,
+            "data_wait_fraction": self.ranks.max(waited).item() / train_s,
             "wall_s": self.wall.seconds(),
         }
 
@@ -171,16 +185,33 @@ class Trainer:
             raise CheckpointError(f"the checkpoint does not fit {self.recipe.model.name}: {error}") from error
         self.precision.load_state_dict(state["precision"])
         self.step = state["step"]
-        self.clock = Clock(state["train_s"])
-        self.wall = Clock(state["wall_s"])
+        self.clock = Clock(self.ranks.device, state["train_s"])
+        self.wall = Clock(self.ranks.device, state["wall_s"])
+        self.wall.start()
         self.waited.start_at(state["wait_s"])
         if self.ranks.is_first:  # the sums of all ranks; the others go on from zero
             self.sums.values.copy_(state["sums"])
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """Return the seed of one step on one rank, for what a model itself draws (dropout, stochastic depth).
+
+    With it there is no generator state to save: a resumed run draws what the uninterrupted one would have drawn.
+
+    Source: the finalizer of SplitMix64 (Steele, Lea and Flood 2014), over a different word for each (step, rank).
+    """
+    word = (seed + 0x9E3779B97F4A7C15 * (step * 65_536 + rank + 1)) % 2**64
+    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    word = (word ^ (word >> 27)) * 0x94D049BB133111EB % 2**64
+    return (word ^ (word >> 31)) % 2**63
 
 
 def _wrapped(model: nn.Module, recipe: Recipe, ranks: Ranks) -> nn.Module:
     if ranks.world_size > 1:
         # Batch-norm statistics are averaged before an evaluation or a checkpoint, not broadcast in every step.
         devices = [ranks.device] if ranks.device.type == "cuda" else None
-        model = DistributedDataParallel(model, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+        with warnings.catch_warnings():
+            # torch 2.14 announces another name for broadcast_buffers and asks to keep this one until then.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+            model = DistributedDataParallel(model, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
     return torch.compile(model) if recipe.compile else model  # type: ignore[return-value]

@@ -116,4 +116,3 @@ class Backend(Protocol):
     def close(self) -> None:
         """Release threads, pipelines and buffers; may be called twice."""
         ...
-

@@ -42,7 +42,7 @@ def _shuffled(key: np.uint64, epoch: int, size: int) -> NDArray[np.int32]:
     return order
 
 
-# Two: a backend that decodes ahead asks for the next epoch while this one is still being finished.
+# Two: an evaluation of another epoch, or a second pipeline, should not shuffle the current one anew.
 @lru_cache(maxsize=2)
 def permutation(key: np.uint64, epoch: int, size: int) -> NDArray[np.int32]:
     """Return the random order of an epoch; the last two are kept.

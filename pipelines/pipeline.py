@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 import numpy as np
@@ -51,9 +52,17 @@ class Pipeline:
         """Batches in an epoch, the same on every rank."""
         return self.plan.steps_per_epoch
 
-    def batches(self, epoch: int = 0, start_step: int = 0) -> Generator[Batch]:
-        """Yield the batches of `epoch` from `start_step` on; closing the iterator stops all threads behind it."""
-        planned: list[BatchPlan] = []  # what the backend has asked for and not delivered yet
+    def batches(
+        self, epoch: int = 0, start_step: int = 0, arrived: Callable[[], None] = lambda: None
+    ) -> Generator[Batch]:
+        """Yield the batches of an epoch in order; closing the iterator stops all threads behind it.
+
+        Args:
+            epoch, start_step: where to start, from 0.
+            arrived: called when a batch's pixels are on the device (on CUDA: when its stream will see them), before
+                augmentation; for measuring the wait.
+        """
+        planned: deque[BatchPlan] = deque()  # what the backend has asked for and not delivered yet
 
         def plans() -> Iterator[BatchPlan]:
             for step in range(start_step, self.steps_per_epoch):
@@ -62,10 +71,12 @@ class Pipeline:
 
         with closing(self.backend.pixels(plans())) as decoded:
             for pixels in decoded:
-                yield self._finish(pixels, planned.pop(0))
+                moved = self._transfer(pixels)
+                arrived()
+                yield self._finish(moved, planned.popleft())
 
     def _finish(self, pixels: torch.Tensor, plan: BatchPlan) -> Batch:
-        images = self._augment(self._transfer(pixels), plan)
+        images = self._augment(pixels, plan)
         labels = upload(self._labels[plan.ids], self._device)
         images, targets = self._mix(images, labels, plan)
         weight = upload(plan.weight.copy(), self._device)  # the plan's own is read-only and shared

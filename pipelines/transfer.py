@@ -34,7 +34,7 @@ class _PinnedRing:
         self._turn = 0
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        if pixels.device == self._device:
+        if pixels.device.type == self._device.type:
             return pixels
         buffer = self._next_buffer(pixels)
         buffer.copy_(pixels)  # the backend may reuse its own memory from here on

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from datasets_tools.errors import DataError
 from fastbot.cli import bench, convert, doctor, evaluate, recipes, store, train
-from fastbot.errors import FastbotError, RecipeError
+from fastbot.errors import FastbotError, ModelError, RecipeError
 from pipelines.errors import PipelineError, SpecError
 
 app = typer.Typer(
@@ -51,10 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         # Typer itself prints a usage error and exits with 2.
-        typer.main.get_command(app).main(list(arguments) if arguments is not None else None, "fastbot")
-    except (RecipeError, SpecError) as error:
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        typer.main.get_command(app).main(given, "fastbot", obj=given)  # `train --nproc` starts ranks with the same
+    except (RecipeError, ModelError, SpecError) as error:
         _fail(error, 2)
-    except (FastbotError, PipelineError, DataError) as error:
+    except (FastbotError, PipelineError, DataError, OSError, MemoryError) as error:
         _fail(error, 1)
     sys.exit(0)
 
@@ -64,4 +65,9 @@ def _fail(error: Exception, code: int) -> NoReturn:
         raise error
     Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/] ", end="")
     print(error, file=sys.stderr)  # plain: a message may hold brackets
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        # One of several ranks: the others may wait for this one in a collective, and leaving must not wait for them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

@@ -25,6 +25,6 @@ def bench(context: typer.Context) -> None:
     """
     suites = entry_points(group=_GROUP)
     if not suites:
-        raise RunError("no benchmark suite is installed. Run: pip install --force-reinstall fastbot")
+        raise RunError("no benchmark suite is installed. Install fastbot again, from its checkout: pip install -e .")
     suite: typer.Typer = next(iter(suites)).load()
     typer.main.get_command(suite).main(context.args or ["--help"], "fastbot bench")

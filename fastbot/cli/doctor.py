@@ -15,8 +15,8 @@ from fastbot.cli.train import DeviceName
 
 # (distribution, what it is for, the line that installs it)
 _OPTIONAL = (
-    ("timm", "timm:NAME models", "pip install 'fastbot[timm]'"),
-    ("pytest", "running the tests", "pip install 'fastbot[dev]'"),
+    ("timm", "timm:NAME models", "pip install timm"),
+    ("pytest", "running the tests", "pip install -e '.[dev]' (in fastbot's checkout)"),
 )
 _REQUIRED = ("torch", "torchvision", "numpy", "numba", "pydantic", "rich", "typer", "safetensors", "tensorboard")
 # DALI 2.x wheels are built for CUDA 12; its release notes ask for a driver of that generation or newer.
@@ -37,7 +37,7 @@ def doctor(
     console.print(f"Python {platform.python_version()} ({sys.executable}), {cores()} CPU cores")
     console.print(_gpu_line())
     for name in _REQUIRED:
-        console.print(f"  {name} {_version(name) or '[red]missing[/]: pip install fastbot'}")
+        console.print(f"  {name} {_version(name) or '[red]missing[/]: pip install ' + name}")
 
     table = Table("backend", "", "version", "what it is, or why it cannot be used")
     for status in available().values():

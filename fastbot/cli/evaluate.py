@@ -24,7 +24,7 @@ def evaluate(
 
     Example: [bold]fastbot eval demo/run --data demo/data[/]
     """
-    from fastbot.build import loss_of, model_of, precision_of
+    from fastbot.build import loss_of, model_on, precision_of
     from fastbot.cli.session import Session, check_classes, summary_table
     from fastbot.distributed import joined
     from fastbot.evaluate import evaluate as score
@@ -36,7 +36,7 @@ def evaluate(
     with joined(device.value) as ranks:
         session = Session(recipe, data, backend.value, ranks)
         check_classes(loaded.identity.class_names, session.store)
-        model = model_of(recipe.model, session.store.num_classes).to(ranks.device)
+        model = model_on(recipe, session.store.num_classes, ranks.device)
         model.load_state_dict(loaded.weights)
         with closing(session.open_eval(split)) as pipeline:
             precision = precision_of(recipe, ranks.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from fastbot.errors import RunError
 from fastbot.recipe import Recipe
 from pipelines.backends.choose import Choice, choose
 from pipelines.pipeline import Pipeline, open_eval, open_train
+
+# Another version of any of these may decode, resize, augment or train a little differently.
+_PACKAGES = ("torch", "torchvision", "numpy", "numba", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "ffcv", "timm")
 
 
 class Session:
@@ -66,13 +70,11 @@ class Session:
         """Return what checkpoints of this session belong to."""
         manifest = (self.store.path / MANIFEST_NAME).read_bytes()
         conditions = Conditions(
-            torch=torch.__version__,
-            fastbot=__version__,
+            versions={"fastbot": __version__} | {name: version for name in _PACKAGES if (version := _version(name))},
             num_threads=torch.get_num_threads(),
             world_size=self.ranks.world_size,
             device=self.ranks.device.type,
             backend=self.backend.name,
-            compile=self.recipe.compile,
         )
         return Identity(
             training_digest=self.recipe.training_digest(),
@@ -100,6 +102,13 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({torch.get_num_threads()} threads)"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def check_classes(class_names: tuple[str, ...], store: Store) -> None:

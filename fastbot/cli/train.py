@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
+import time
 from contextlib import closing
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 from rich.console import Console
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from fastbot.recipe import Recipe
     from fastbot.runs import RunFolder
     from fastbot.trainer import Trainer
+
+
+_Handler = Any  # what signal.signal returns: a function, a number or None
 
 
 class BackendName(StrEnum):
@@ -42,6 +45,7 @@ class DeviceName(StrEnum):
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A packaged recipe's name (see `fastbot recipes`) or a .toml file.")],
     data: Annotated[Path, typer.Option(help="A store made by `fastbot convert`.")],
     out: Annotated[Path, typer.Option(help="The run folder to make, or to continue with --resume.")],
@@ -61,11 +65,42 @@ def train(
     from fastbot.recipe_files import load_recipe
 
     resolved = load_recipe(recipe, overrides or []).resolved()
-    if nproc > 1 and not under_launcher():
-        launch(nproc, sys.argv[1:])
+    if under_launcher() or nproc == 1:
+        with joined(device.value) as ranks:
+            _check_nproc(nproc, ranks)
+            run_training(resolved, data, out, backend.value, ranks, resume=resume)
         return
-    with joined(device.value) as ranks:
-        run_training(resolved, data, out, backend.value, ranks, resume=resume)
+    _check_before_launch(resolved, data, out, backend.value, device.value, nproc, resume=resume)
+    raise typer.Exit(launch(nproc, context.obj))
+
+
+def _check_nproc(nproc: int, ranks: Ranks) -> None:
+    """Under a launcher, `--nproc` must say what the launcher did, or nothing."""
+    from fastbot.errors import RunError
+
+    if nproc not in (1, ranks.local_world_size):
+        raise RunError(
+            f"--nproc is {nproc}, but this process is one of {ranks.local_world_size} that a launcher started. "
+            "Leave --nproc out under torchrun"
+        )
+
+
+def _check_before_launch(
+    recipe: Recipe, data: Path, out: Path, backend: str, device: str, nproc: int, *, resume: bool
+) -> None:
+    """Fail once, here, for what would fail on every rank alike."""
+    from dataclasses import replace
+
+    from fastbot.cli.session import Session
+    from fastbot.distributed import joined, pick_device
+    from fastbot.runs import RunFolder
+
+    RunFolder(out).check_free(resume=resume)
+    pick_device(device, nproc - 1)
+    with joined(device) as alone:
+        ranks = replace(alone, world_size=nproc, local_world_size=nproc)
+        for pipeline in (session := Session(recipe, data, backend, ranks)).open_train(), session.open_eval():
+            pipeline.close()
 
 
 def run_training(recipe: Recipe, data: Path, out: Path, backend: str, ranks: Ranks, *, resume: bool) -> None:
@@ -81,19 +116,25 @@ def run_training(recipe: Recipe, data: Path, out: Path, backend: str, ranks: Ran
     """
     from fastbot.cli.session import Session, describe, summary_table
     from fastbot.display import Silent, build_display
-    from fastbot.hooks import Evaluate, ReadMetrics, Results, Save, Stopped, StopWhenAsked
+    from fastbot.distributed import say_farewell
+    from fastbot.hooks import Evaluate, ReadMetrics, Results, Save, SaveOrStop, Stopped
     from fastbot.runs import RunFolder, build_journal
     from fastbot.trainer import Trainer
 
-    stop = StopSignal()
-    console = Console()
-    session = Session(recipe, data, backend, ranks)
     run = RunFolder(out)
-    with closing(session.open_train()) as train_data, closing(session.open_eval()) as eval_data:
+    run.check_free(resume=resume)
+    session = Session(recipe, data, backend, ranks)
+    console = Console()
+    with (
+        StopSignal() as stop,
+        closing(session.open_train()) as train_data,
+        closing(session.open_eval()) as eval_data,
+    ):
         trainer = Trainer(recipe, train_data, eval_data, session.store.num_classes, ranks)
         identity = session.identity()
         results = Results()
         notes = _restore(run, trainer, identity, results) if resume else []
+        ranks.barrier()  # every rank has looked at the folder before the first writes to it
         if ranks.is_first:
             run.create(recipe, resume=resume)
         display = build_display(console, trainer.step, trainer.total_steps) if ranks.is_first else Silent()
@@ -101,18 +142,16 @@ def run_training(recipe: Recipe, data: Path, out: Path, backend: str, ranks: Ran
         for note in notes:
             display.say(note)
         with display, build_journal(run, trainer.step, writes=ranks.is_first) as journal:
-            look_every = 1 if ranks.world_size == 1 else recipe.run.log_every
-            save = Save(trainer, run, identity, results, recipe.run, look_every)
-            hooks = (
-                ReadMetrics(trainer, journal, display, recipe.run.log_every),
-                Evaluate(trainer, journal, display, save, results, recipe.run.eval_every),
-                save,
-                StopWhenAsked(trainer, save, stop.received, look_every),
-            )
+            metrics = ReadMetrics(trainer, journal, display, recipe.run.log_every)
+            save = Save(trainer, run, identity, results, metrics)
+            evaluate = Evaluate(trainer, journal, display, metrics, save, results, recipe.run.eval_every)
+            save_or_stop = SaveOrStop(trainer, save, recipe.run, stop.received)
             try:
-                trainer.fit(hooks)
+                trainer.fit((metrics, evaluate, save_or_stop))
             except Stopped as stopped:
                 display.say(str(stopped))
+                if ranks.is_first:
+                    say_farewell()
                 return
         summary = trainer.summary() | asdict(results) | {"backend": session.backend.name, "recipe": recipe.name}
         if ranks.is_first:
@@ -121,31 +160,54 @@ def run_training(recipe: Recipe, data: Path, out: Path, backend: str, ranks: Ran
 
 
 def _restore(run: RunFolder, trainer: Trainer, identity: Identity, results: Results) -> list[str]:
-    """Go back to the last checkpoint and return what a person should know about it."""
+    """Go back to the last checkpoint that is whole, and return what a person should know about it."""
     from fastbot.checkpoint import changed_conditions, refuse_another_training
+    from fastbot.errors import CheckpointError
 
     if not run.checkpoints.exists():
         return [f"{run.path} has no checkpoint yet: starting from the beginning"]
-    checkpoint = run.checkpoints.load()
+    notes = []
+    try:
+        checkpoint = run.checkpoints.load("last")
+    except CheckpointError as error:
+        notes.append(f"warning: {error}. Taking the best one instead")
+        checkpoint = run.checkpoints.load("best")
     refuse_another_training(checkpoint, identity)
     trainer.load_state(checkpoint.weights, checkpoint.state)
     for name, value in checkpoint.state["results"].items():
         setattr(results, name, value)
-    changed = changed_conditions(checkpoint, identity.conditions)
-    warning = [f"warning: not bit-identical to an uninterrupted run: {'; '.join(changed)}"] if changed else []
-    return [f"going on from step {trainer.step} of {trainer.total_steps}", *warning]
+    notes.append(f"going on from step {trainer.step} of {trainer.total_steps}")
+    if changed := changed_conditions(checkpoint, identity.conditions):
+        notes.append(f"warning: not bit-identical to an uninterrupted run: {'; '.join(changed)}")
+    return notes
 
 
 class StopSignal:
-    """Remembers that SIGTERM has arrived, from its making on."""
+    """Remembers that SIGTERM or Ctrl-C has arrived, while it is entered.
+
+    A second Ctrl-C, later than any that a launcher passes on as well, leaves at once.
+    """
+
+    _PASSED_ON_S = 3.0
 
     def __init__(self) -> None:
-        self._received = False
-        signal.signal(signal.SIGTERM, self._receive)
+        self._since: float | None = None
+        self._before: list[tuple[signal.Signals, _Handler]] = []
+
+    def __enter__(self) -> Self:
+        self._before = [(number, signal.signal(number, self._receive)) for number in (signal.SIGTERM, signal.SIGINT)]
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._received = True
+        now = time.monotonic()
+        if number == signal.SIGINT and self._since is not None and now - self._since > self._PASSED_ON_S:
+            raise KeyboardInterrupt
+        self._since = now if self._since is None else self._since
 
     def received(self) -> bool:
         """Return whether it has."""
-        return self._received
+        return self._since is not None

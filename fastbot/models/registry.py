@@ -85,8 +85,7 @@ def _timm_model(name: str, num_classes: int) -> nn.Module:
         from fastbot.models import timm_models
     except ImportError as error:
         raise ModelError(
-            f"model timm:{name} needs timm, which cannot be imported ({error}). "
-            "Install it with: pip install 'fastbot[timm]'"
+            f"model timm:{name} needs timm, which cannot be imported ({error}). Install it with: pip install timm"
         ) from error
     names = timm_models.names()
     if name not in names:

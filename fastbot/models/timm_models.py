@@ -1,4 +1,4 @@
-"""timm's models. The one module that needs timm (`pip install 'fastbot[timm]'`); import it on demand."""
+"""timm's models. The one module that needs timm (`pip install timm`); import it on demand."""
 
 from __future__ import annotations
 

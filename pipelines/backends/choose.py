@@ -54,7 +54,7 @@ class _Entry:
     remedy: str
 
 
-_INSTALL_AGAIN = "Run: pip install --force-reinstall fastbot"
+_INSTALL_AGAIN = "Install fastbot again, from its checkout: pip install -e ."
 _ENTRIES: Mapping[str, _Entry] = {
     "dali": _Entry(
         "DaliBackend",
@@ -66,8 +66,7 @@ _ENTRIES: Mapping[str, _Entry] = {
         "FfcvBackend",
         ("ffcv",),
         "FFCV's compiled loader, on the CPU",
-        "Run: apt-get install libturbojpeg0-dev libjpeg62-turbo-dev libopencv-dev pkg-config "
-        "&& pip install 'fastbot[ffcv]'",
+        "Run: apt-get install libturbojpeg0-dev libjpeg-dev libopencv-dev pkg-config g++ && pip install ffcv",
     ),
     "torch": _Entry(
         "TorchBackend", ("torchvision",), "the reference: torchvision in threads, on the CPU", _INSTALL_AGAIN

@@ -199,7 +199,7 @@ def test_ffcv_where_it_is_missing(
     arguments = train(Path("demo"), store_path, tmp_path / "run")
     said = error(capsys, 1, *[argument.replace("torch", "ffcv") for argument in arguments])
     assert "backend ffcv cannot run here: No module named 'ffcv'" in said
-    assert "apt-get install libturbojpeg0-dev libjpeg62-turbo-dev libopencv-dev pkg-config" in said
+    assert "apt-get install libturbojpeg0-dev libjpeg-dev libopencv-dev pkg-config" in said
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(

@@ -14,9 +14,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 NO_SPLIT: Split = None  # nothing is read
 
 INSTALL_DALI = "pip install nvidia-dali-cuda120"
-INSTALL_FFCV = (
-    "apt-get install libturbojpeg0-dev libjpeg62-turbo-dev libopencv-dev pkg-config && pip install 'fastbot[ffcv]'"
-)
+INSTALL_FFCV = "apt-get install libturbojpeg0-dev libjpeg-dev libopencv-dev pkg-config g++ && pip install ffcv"
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, package: str, backend: str) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,7 @@ from fastbot.checkpoint import CheckpointFolder, Conditions, Identity, changed_c
 from fastbot.errors import CheckpointError
 from fastbot.recipe_files import load_recipe
 
-CONDITIONS = Conditions(
-    torch="2", fastbot="1", num_threads=2, world_size=1, device="cpu", backend="torch", compile=False
-)
+CONDITIONS = Conditions({"torch": "2"}, num_threads=2, world_size=1, device="cpu", backend="torch")
 
 
 def identity(*overrides: str, manifest: str = "a") -> Identity:
@@ -66,6 +66,24 @@ def test_a_failed_write_leaves_the_earlier_checkpoint(
     assert folder.load("last").state["step"] == folder.load("best").state["step"] == 1
 
 
+def test_a_file_system_that_refuses_bytes_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
+    """A real limit, met by safetensors' and torch's own writers, which raise their own errors."""
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, model(1), {"step": 1}, identity(), best=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for limit in (100, 1500):  # within the weights; after them, within the state
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            with pytest.raises(CheckpointError, match="cannot be written"):
+                folder.save(2, model(2), {"step": torch.arange(2000)}, identity(), best=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert folder.load("last").state["step"] == folder.load("best").state["step"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "last", "step-00000001"]
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "checkpoint.json"])
 @pytest.mark.parametrize("damage", ["cut", "emptied", "removed", "scrambled"])
 def test_a_damaged_file_is_refused(name: str, damage: str, tmp_path: Path) -> None:
@@ -104,12 +122,16 @@ def test_changed_conditions_are_named(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     folder.save(1, model(), {"step": 1}, identity(), best=False)
     assert changed_conditions(folder.load(), CONDITIONS) == []
-    changed = dataclasses.replace(CONDITIONS, num_threads=4, world_size=2)
-    assert changed_conditions(folder.load(), changed) == ["num_threads was 2, is 4", "world_size was 1, is 2"]
+    changed = dataclasses.replace(CONDITIONS, versions={"torch": "3", "ffcv": "1"}, num_threads=4)
+    assert changed_conditions(folder.load(), changed) == [
+        "torch was 2, is 3",
+        "ffcv was None, is 1",
+        "num_threads was 2, is 4",
+    ]
 
 
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     assert not folder.exists()
-    with pytest.raises(CheckpointError, match="has saved no checkpoint yet"):
+    with pytest.raises(CheckpointError, match="has saved no checkpoint of that name"):
         folder.load()

@@ -25,7 +25,7 @@ def _rank(rank: int, store: str, results: str) -> None:
             "mean": model[2].running_mean,
             "var": model[0].running_var,
             "sum": ranks.sum(torch.tensor([1.0 + rank])),
-            "any": torch.tensor([ranks.any(rank == 1), ranks.any(False)]),
+            "max": ranks.max(torch.tensor([1.0 + rank, 5.0 - rank])),
         }
         torch.save(found, Path(results) / f"{rank}.pt")
 
@@ -37,7 +37,7 @@ def test_two_ranks_average_sum_and_agree(tmp_path: Path, unused_port: int) -> No
         torch.testing.assert_close(found["mean"], torch.full((5,), 1.5))
         torch.testing.assert_close(found["var"], torch.full((3,), 15.0))
         assert found["sum"].item() == 3
-        assert found["any"].tolist() == [True, False]
+        assert found["max"].tolist() == [2, 5]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def unused_port() -> int:
 def test_a_single_process_needs_nobody() -> None:
     with joined("cpu") as ranks:
         assert (ranks.rank, ranks.world_size, ranks.is_first) == (0, 1, True)
-        assert ranks.any(True)
+        assert ranks.max(torch.tensor([2.0])).item() == 2
         assert ranks.sum(torch.tensor([2.0])).item() == 2
         ranks.barrier()
         assert torch.get_num_threads() == len(os.sched_getaffinity(0))

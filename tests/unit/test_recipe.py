@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def test_the_papers_numbers() -> None:
     assert baseline.epochs == efficient.epochs == Duration(value=120)
     assert not baseline.model.zero_gamma
     assert efficient.model.zero_gamma
-    assert not efficient.optimizer.decay_all
+    assert not efficient.optimizer.bias_decay
     assert efficient.schedule.warmup == Duration(value=5)
     assert baseline.data.mean == (123.68, 116.779, 103.939)
     assert (baseline.paper.bn_batch, efficient.paper.bn_batch) == (32, 128)  # type: ignore[union-attr]
@@ -66,6 +67,18 @@ def test_overrides_of_different_keys_meet_in_one_recipe() -> None:
     assert recipe.epochs == Duration(value=1)
 
 
+def test_overrides_mean_the_same_in_any_order() -> None:
+    overrides = ["data.mix.alpha=0.3", "data.mix.kind=mixup", "data.mix.group=16"]
+    for order in itertools.permutations(overrides):
+        mix = load_recipe("demo", order).data.mix
+        assert (mix.kind, mix.alpha, mix.group) == ("mixup", 0.3, 16)  # type: ignore[union-attr]
+
+
+def test_a_key_of_another_kind_says_so() -> None:
+    with pytest.raises(RecipeError, match=r"data\.mix\.alpha has no meaning where data\.mix\.kind is none"):
+        load_recipe("demo", ["data.mix.alpha=0.3"])
+
+
 def test_another_kind_drops_the_keys_of_the_old_one() -> None:
     recipe = load_recipe("bot-baseline", ["schedule.kind=cosine", "schedule.warmup=3"])
     assert (recipe.schedule.kind, recipe.schedule.warmup) == ("cosine", Duration(value=3))
@@ -88,10 +101,11 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         load_recipe(str(file))
 
 
-def test_a_parent_is_inherited_from_once(tmp_path: Path) -> None:
+def test_a_parent_is_inherited_from_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     child, grandchild = tmp_path / "child.toml", tmp_path / "grandchild.toml"
+    monkeypatch.chdir("/")  # a parent is named as seen from the file
     child.write_text('parent = "bot-baseline"\nname = "child"\n[data]\ncrop_size = 192\n')
-    grandchild.write_text(f'parent = "{child}"\nname = "grandchild"\n')
+    grandchild.write_text('parent = "child.toml"\nname = "grandchild"\n')
     recipe = load_recipe(str(child))
     assert (recipe.name, recipe.data.crop_size, recipe.data.global_batch_size) == ("child", 192, 256)
     with pytest.raises(RecipeError, match="has a parent itself"):
@@ -122,7 +136,7 @@ def test_the_surface_of_recipes_is_known() -> None:
         data.jitter.brightness data.jitter.contrast data.jitter.hue data.jitter.kind data.jitter.saturation
         data.lighting_std data.mean data.mix.alpha data.mix.draw data.mix.group data.mix.kind data.std
         loss.label_smoothing
-        optimizer.decay_all optimizer.kind optimizer.learning_rate optimizer.momentum optimizer.weight_decay
+        optimizer.bias_decay optimizer.kind optimizer.learning_rate optimizer.momentum optimizer.weight_decay
         schedule.factor schedule.kind schedule.milestones schedule.warmup
         precision.kind precision.tf32
         run.checkpoint_minutes run.checkpoint_steps run.eval_every run.log_every

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from fastbot.distributed import Ranks
 from fastbot.errors import CheckpointError, RecipeError
 from fastbot.recipe import Recipe
 from fastbot.recipe_files import load_recipe
-from fastbot.trainer import Trainer
+from fastbot.trainer import Trainer, _step_seed
 from pipelines.pipeline import Pipeline, open_eval, open_train
 
 ALONE = Ranks(rank=0, local_rank=0, world_size=1, local_world_size=1, device=torch.device("cpu"))
@@ -138,13 +139,13 @@ def test_leaving_an_epoch_closes_what_feeds_it(store: Store, tiny_recipe: Path) 
     closed = []
     original = trainer.train_data.batches
 
-    def watched(epoch: int = 0, start_step: int = 0) -> Iterator[Any]:
+    def watched(epoch: int, *arguments: Any) -> Iterator[Any]:
         try:
-            yield from original(epoch, start_step)
+            yield from original(epoch, *arguments)
         finally:
             closed.append(epoch)
 
-    trainer.train_data.batches = watched  # type: ignore[method-assign]
+    trainer.train_data.batches = watched  # type: ignore[method-assign, assignment]
 
     def stop(step: int) -> None:
         if step == 6:
@@ -153,3 +154,51 @@ def test_leaving_an_epoch_closes_what_feeds_it(store: Store, tiny_recipe: Path) 
     with pytest.raises(KeyboardInterrupt):
         trainer.fit([stop])
     assert closed == [0, 1]
+
+
+def test_dropout_masks_resume_too(store: Store, tiny_recipe: Path) -> None:
+    """What a model itself draws is keyed by the step, so no generator state needs saving."""
+    options = ("model.name=torchvision:mobilenet_v2", "model.init=default")
+    whole, first, second = (build(store, tiny_recipe, *options) for _ in range(3))
+    whole.fit([])
+    kept: dict[str, Any] = {}
+
+    def keep(step: int) -> None:
+        if step == 3:
+            kept["weights"] = {name: value.clone() for name, value in first.bare.state_dict().items()}
+            kept["state"] = copy.deepcopy(first.state())
+
+    first.fit([keep])
+    second.load_state(kept["weights"], kept["state"])
+    second.fit([])
+    torch.testing.assert_close(second.bare.state_dict(), whole.bare.state_dict(), rtol=0, atol=0)
+
+
+def test_ranks_and_steps_draw_differently() -> None:
+    seeds = {_step_seed(seed, step, rank) for seed in range(3) for step in range(50) for rank in range(8)}
+    assert len(seeds) == 3 * 50 * 8
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_the_summary_tells_how_long_the_source_really_slept(store: Store, tiny_recipe: Path) -> None:
+    """The oracle is the sleeping source and the clock around `fit`; nothing before `fit` may count."""
+    trainer = build(store, tiny_recipe)
+    original, slept = trainer.train_data.batches, []
+
+    def slow(*arguments: Any) -> Iterator[Any]:
+        for batch in original(*arguments):
+            started = time.perf_counter()
+            time.sleep(0.1)
+            slept.append(time.perf_counter() - started)
+            yield batch
+
+    trainer.train_data.batches = slow  # type: ignore[method-assign, assignment]
+    time.sleep(0.3)
+    started = time.perf_counter()
+    trainer.fit([])
+    whole = time.perf_counter() - started
+    summary = trainer.summary()
+    time.sleep(0.05)
+    assert summary["images_per_s"] == pytest.approx(8 * 16 / whole, rel=0.05)
+    assert summary["data_wait_fraction"] >= 0.8 * sum(slept) / whole
+    assert summary["data_wait_fraction"] <= 1
