@@ -76,6 +76,9 @@ def _cases(split: Split, folder: Path, size: int, batch_size: int, num_threads: 
     for name in usable:
         cases.append(_our_case(name, f"fastbot {name}", split, plan, torch.device("cpu"), num_threads, stack))
         cases.append(Case(PEERS[name], stock[name](), PEERS[name], num_threads))
+    if "dali" in usable:
+        fancy = peers.dali_loader(folder, len(files), size, batch_size, num_threads, fancy_upsampling=True)
+        cases.append(Case("stock DALI CPU, fancy upsampling", fancy, PEERS["dali"], num_threads))
     if "dali" in usable and torch.cuda.is_available():
         cases.append(_our_case("dali", "fastbot dali on GPU", split, plan, torch.device("cuda", 0), num_threads, stack))
     return cases

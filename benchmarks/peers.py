@@ -55,15 +55,25 @@ def torchvision_loader(files: list[Path], size: int, batch_size: int, num_worker
     return lambda: sum(len(pixels) for pixels in loader)
 
 
-def dali_loader(folder: Path, count: int, size: int, batch_size: int, num_threads: int) -> Epoch:
-    """DALI on the CPU: `readers.file`, `decoders.image_random_crop`, `resize`, as in its ResNet-50 example."""
+def dali_loader(
+    folder: Path, count: int, size: int, batch_size: int, num_threads: int, *, fancy_upsampling: bool = False
+) -> Epoch:
+    """DALI on the CPU: `readers.file`, `decoders.image_random_crop`, `resize`, as in its ResNet-50 example.
+
+    `fancy_upsampling` is off by default in DALI; on, its chroma is libjpeg's, as ours and everybody else's is.
+    """
     from nvidia.dali import fn, pipeline_def, types
 
     @pipeline_def(batch_size=batch_size, num_threads=num_threads, device_id=None)
     def pipeline() -> object:
         encoded, _ = fn.readers.file(file_root=str(folder), random_shuffle=True)
         pixels = fn.decoders.image_random_crop(
-            encoded, random_area=[0.08, 1.0], random_aspect_ratio=[3 / 4, 4 / 3], num_attempts=10, output_type=types.RGB
+            encoded,
+            random_area=[0.08, 1.0],
+            random_aspect_ratio=[3 / 4, 4 / 3],
+            num_attempts=10,
+            output_type=types.RGB,
+            jpeg_fancy_upsampling=fancy_upsampling,
         )
         return fn.resize(pixels, size=[size, size], interp_type=types.INTERP_LINEAR)
 

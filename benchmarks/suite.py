@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from benchmarks import augment, corpus, loader, plan, step
+from benchmarks import augment, corpus, loader, plan, report, step
 
 app = typer.Typer(help="Measure this machine: every rate beside a peer in the same run.", no_args_is_help=True)
 app.command(name="corpus")(corpus.command)
@@ -12,3 +12,4 @@ app.command(name="loader")(loader.loader)
 app.command(name="plan")(plan.command)
 app.command(name="augment")(augment.command)
 app.command(name="step")(step.step)
+app.command(name="report")(report.command)

@@ -89,3 +89,16 @@ def test_a_failure_that_is_no_pictures_fault_is_told_in_dalis_words(backend: Dal
     outside = train_plan([0], [(0, 0, HEIGHT + 1, WIDTH)], (16, 16), step=7)
     with pytest.raises(PipelineError, match=r"batch 7 of epoch 0.*cropping window .* is not valid"):
         list(backend.pixels([outside]))
+
+
+@pytest.mark.gpu
+def test_a_batch_dropped_while_the_device_still_reads_it_is_not_overwritten(split: Split) -> None:
+    """The consumer enqueues its reading and lets go at once, while its stream is held up."""
+    steps = plans(20)
+    cpu, gpu = (DaliBackend(split, device=torch.device(name), num_threads=2) for name in ("cpu", "cuda:0"))
+    expected = [images.float().mean().item() for images in cpu.pixels(steps)]
+    torch.cuda._sleep(500_000_000)
+    found = torch.stack([images.float().mean() for images in gpu.pixels(steps)]).tolist()
+    cpu.close()
+    gpu.close()
+    assert found == pytest.approx(expected, abs=2)  # nvJPEG and libjpeg-turbo round differently
