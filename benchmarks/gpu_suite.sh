@@ -30,15 +30,30 @@ rung() {
 
 : >"$out/summary.log"
 rm -rf "$out"/*.jsonl "$out/corpus" "$out"/run-*
+# What is missing is said at once: a bare PyTorch image usually lacks the first two; their wheels are small.
+"$python" - <<'PYTHON' | tee -a "$out/summary.log"
+import importlib
+
+def present(name):
+    try:
+        return bool(importlib.import_module(name))
+    except ImportError:
+        return False
+
+names = "pydantic tomli_w typer rich numba safetensors tensorboard matplotlib skimage sklearn nvidia.dali ffcv".split()
+print("== missing packages:", ", ".join(name for name in names if not present(name)) or "none")
+PYTHON
 { date -u; nvidia-smi; "$python" -m pip list; } >"$out/machine.log" 2>&1
 rung tests 120 "$python" -m pytest -q -m gpu -p no:cacheprovider
 rung step-fp16 90 "$python" -m benchmarks step --batch-size 256 --json "$out/step.jsonl" model.name=resnet50b
 rung step-bf16 60 "$python" -m benchmarks step --batch-size 256 --json "$out/step.jsonl" model.name=resnet50b precision.kind=bf16
-rung augment 45 "$python" -m benchmarks augment --json "$out/augment.jsonl"
+rung augment 45 "$python" -m benchmarks augment --device cuda --json "$out/augment.jsonl"
 rung corpus 60 "$python" -m benchmarks corpus "$out/corpus" --count 2000
 rung loader 90 "$python" -m benchmarks loader --data "$out/corpus" --json "$out/loader.jsonl"
 short='epochs=60 steps'
-for backend in synthetic torch dali; do
+backends="synthetic torch"
+"$python" -c "import nvidia.dali" 2>/dev/null && backends="$backends dali"
+for backend in $backends; do
     rung "train-$backend" 60 "$python" -m fastbot train bot-efficient --data "$out/corpus" --out "$out/run-$backend" \
         --device cuda --backend "$backend" "$short" 'schedule.warmup=5 steps' 'schedule.milestones=[]' \
         data.global_batch_size=256 'run.eval_every=60 steps' run.log_every=10
