@@ -67,7 +67,7 @@ def test_a_killed_run_resumes_to_the_very_same_weights(store_path: Path, tiny_re
     process = start("train", tiny_recipe, *options, "--out", killed)
     wait_for_step(killed, 3)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     steps_done = (killed / "checkpoints" / "last").readlink().name
     assert steps_done != "step-00000008", "killed too late to test anything"
 
