@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.console import Console, RenderableType
+from rich.live import Live as RichLive
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 Values = Mapping[str, float]
 
@@ -71,15 +74,18 @@ class Lines(Silent):
 
     def say(self, text: str) -> None:
         """Print the line."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def train(self, step: int, values: Values) -> None:
         """Print one line of numbers."""
-        self.say(f"step {step}/{self._total}  {_numbers(values)}  left {_span(self._left(step))}")
+        self.say(self._line(step, values))
 
     def evaluation(self, step: int, scores: Values) -> None:
         """Print the scores."""
         self.say(_scores(step, scores))
+
+    def _line(self, step: int, values: Values) -> str:
+        return f"step {step}/{self._total}  {_numbers(values)}  left {_span(self._left(step))}"
 
     def _left(self, step: int) -> float:
         done = step - self._start_step
@@ -87,27 +93,30 @@ class Lines(Silent):
 
 
 class Live(Lines):
-    """A progress bar with the numbers beside it, and a line for each evaluation above it."""
+    """A progress bar over the numbers of the last reading; evaluations stay above it as lines."""
 
     def __init__(self, console: Console, start_step: int, total_steps: int) -> None:
         super().__init__(console, start_step, total_steps)
-        columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
-        self._progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task("starting", total=total_steps, completed=start_step)
+        self._live = RichLive(self._shown(start_step, "starting"), console=console, transient=True)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def train(self, step: int, values: Values) -> None:
         """Move the bar and its numbers."""
-        text = f"step {step}/{self._total}  {_numbers(values)}  left {_span(self._left(step))}"
-        self._progress.update(self._task, completed=step, description=text)
+        self._live.update(self._shown(step, self._line(step, values)), refresh=True)
+
+    def _shown(self, step: int, text: str) -> RenderableType:
+        rows = Table.grid(expand=True)
+        rows.add_row(ProgressBar(self._total, step))
+        rows.add_row(Text(text))
+        return rows
 
 
 def build_display(console: Console, start_step: int, total_steps: int) -> Display:

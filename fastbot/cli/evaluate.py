@@ -44,7 +44,8 @@ def evaluate(
     if not ranks.is_first:
         return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{loaded.path.resolve().name} ({checkpoint}) on {data} {split}, backend {session.backend.name}:")
+    where = f"{loaded.path.name} ({checkpoint}) on {data}, split {split}, backend {session.backend.name}:"
+    console.print(where, markup=False)
     console.print(f"top-1 [bold]{scores['top1']:.2%}[/], top-5 {scores['top5']:.2%}, loss {scores['loss']:.3f}")
     if summary := folder.summary():
         summary_table(summary, folder.path, console)

@@ -138,4 +138,4 @@ def summary_table(summary: dict[str, Any], run: Path, console: Console) -> None:
         f"   {summary['wall_s']:.0f} s in all",
         highlight=False,
     )
-    console.print(f"run folder  {run}\ncurves      {run / 'curves.png'}", highlight=False, soft_wrap=True)
+    console.print(f"run folder  {run}\ncurves      {run / 'curves.png'}", highlight=False, markup=False, soft_wrap=True)
