@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -87,66 +88,59 @@ class Pipeline:
         self.backend.close()
 
 
-def open_train(
-    split: Split,
-    spec: DataSpec,
-    num_classes: int,
-    *,
-    seed: int,
-    backend: str,
-    device: torch.device,
-    dtype: torch.dtype,
-    num_threads: int,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Pipeline:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rank's pipelines run, and with what.
+
+    Attributes:
+        backend: `dali`, `ffcv`, `torch` or `synthetic`.
+        device: where batches go.
+        dtype: of the images.
+        num_threads: decoding threads of this rank.
+        rank, world_size: this process among all of the run.
+    """
+
+    backend: str
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    num_threads: int = 1
+    rank: int = 0
+    world_size: int = 1
+
+
+def open_train(split: Split, spec: DataSpec, num_classes: int, place: Place, *, seed: int) -> Pipeline:
     """Return the training pipeline of a split.
 
     Args:
         split: opened from a store.
         spec: what happens to each picture.
         num_classes: width of mixed targets.
+        place: where it runs.
         seed: of everything random.
-        backend: `dali`, `ffcv`, `torch` or `synthetic`.
-        device: where batches go.
-        dtype: of the images.
-        num_threads: decoding threads of this rank.
-        rank, world_size: this process among all of the run.
 
     Raises:
         SpecError: the spec does not fit the store or the world size.
         BackendUnavailable: the backend cannot run here.
     """
-    plan = TrainPlan(spec, split.heights, split.widths, seed=seed, rank=rank, world_size=world_size)
+    plan = TrainPlan(spec, split.heights, split.widths, seed=seed, rank=place.rank, world_size=place.world_size)
+    augment = build_augment(spec, device=place.device, dtype=place.dtype, train=True)
     return Pipeline(
         split.labels,
         plan,
-        choose.build(backend, split, device=device, num_threads=num_threads),
-        build_augment(spec, device=device, dtype=dtype, train=True),
-        build_mix(spec.mix, num_classes, device),
-        device,
+        _backend(split, place),
+        augment,
+        build_mix(spec.mix, num_classes, place.device),
+        place.device,
     )
 
 
-def open_eval(
-    split: Split,
-    spec: DataSpec,
-    num_classes: int,
-    *,
-    backend: str,
-    device: torch.device,
-    dtype: torch.dtype,
-    num_threads: int,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Pipeline:
+def open_eval(split: Split, spec: DataSpec, num_classes: int, place: Place) -> Pipeline:
     """Return the evaluation pipeline of a split; arguments and errors as for `open_train`."""
-    plan = EvalPlan(spec, split.heights, split.widths, rank=rank, world_size=world_size)
-    return Pipeline(
-        split.labels,
-        plan,
-        choose.build(backend, split, device=device, num_threads=num_threads),
-        build_augment(spec, device=device, dtype=dtype, train=False),
-        build_mix(NoMix(), num_classes, device),
-        device,
-    )
+    plan = EvalPlan(spec, split.heights, split.widths, rank=place.rank, world_size=place.world_size)
+    augment = build_augment(spec, device=place.device, dtype=place.dtype, train=False)
+    mix = build_mix(NoMix(), num_classes, place.device)
+    return Pipeline(split.labels, plan, _backend(split, place), augment, mix, place.device)
+
+
+def _backend(split: Split, place: Place) -> Backend:
+    return choose.build(place.backend, split, device=place.device, num_threads=place.num_threads)

@@ -20,7 +20,7 @@ from fastbot.distributed import Ranks, cores
 from fastbot.errors import RunError
 from fastbot.recipe import Recipe
 from pipelines.backends.choose import Choice, choose
-from pipelines.pipeline import Pipeline, open_eval, open_train
+from pipelines.pipeline import Pipeline, Place, open_eval, open_train
 
 # Another version of any of these may decode, resize, augment or train a little differently.
 _PACKAGES = ("torch", "torchvision", "numpy", "numba", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "ffcv", "timm")
@@ -44,27 +44,23 @@ class Session:
         self.recipe, self.ranks = recipe, ranks
         self.store = Store(data)
         self.backend: Choice = choose(backend, ranks.device)
-        self._num_threads = max(1, cores() // ranks.local_world_size)
+        self._place = Place(
+            backend=self.backend.name,
+            device=ranks.device,
+            dtype=image_dtype_of(recipe, ranks.device),
+            num_threads=max(1, cores() // ranks.local_world_size),
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+        )
 
     def open_train(self) -> Pipeline:
         """Return the training pipeline of split `train`."""
-        return open_train(
-            self.store.split("train"), self.recipe.data, self.store.num_classes, seed=self.recipe.seed, **self._place()
-        )
+        split = self.store.split("train")
+        return open_train(split, self.recipe.data, self.store.num_classes, self._place, seed=self.recipe.seed)
 
     def open_eval(self, split: str = "val") -> Pipeline:
         """Return the evaluation pipeline of a split."""
-        return open_eval(self.store.split(split), self.recipe.data, self.store.num_classes, **self._place())
-
-    def _place(self) -> dict[str, Any]:
-        return {
-            "backend": self.backend.name,
-            "device": self.ranks.device,
-            "dtype": image_dtype_of(self.recipe, self.ranks.device),
-            "num_threads": self._num_threads,
-            "rank": self.ranks.rank,
-            "world_size": self.ranks.world_size,
-        }
+        return open_eval(self.store.split(split), self.recipe.data, self.store.num_classes, self._place)
 
     def identity(self) -> Identity:
         """Return what checkpoints of this session belong to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,15 @@ import torch
 
 from datasets_tools.store import Store
 from pipelines.errors import SpecError
-from pipelines.pipeline import Pipeline, open_eval, open_train
+from pipelines.pipeline import Pipeline, Place, open_eval, open_train
 from pipelines.spec import DataSpec, EvalSpec, Mixup
 
 SPEC = DataSpec(global_batch_size=16, crop_size=32, eval=EvalSpec(resize_size=36, crop_size=32, global_batch_size=16))
-PLACE: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32, "num_threads": 1}
+PLACE = Place("torch", torch.device("cpu"))
 
 
-def train(store: Store, spec: DataSpec = SPEC, backend: str = "torch", **options: Any) -> Pipeline:
-    return open_train(store.split("train"), spec, store.num_classes, seed=3, backend=backend, **PLACE, **options)
+def train(store: Store, spec: DataSpec = SPEC, **elsewhere: Any) -> Pipeline:
+    return open_train(store.split("train"), spec, store.num_classes, replace(PLACE, **elsewhere), seed=3)
 
 
 def test_a_batch_is_what_a_model_expects(store: Store) -> None:
@@ -71,7 +72,7 @@ def test_mixing_blends_pictures_and_targets_alike(store: Store) -> None:
 
 
 def test_evaluation_pads_with_weight_zero(store: Store) -> None:
-    pipeline = open_eval(store.split("val"), SPEC, store.num_classes, backend="torch", **PLACE)
+    pipeline = open_eval(store.split("val"), SPEC, store.num_classes, PLACE)
     batches = list(pipeline.batches())
     pipeline.close()
     assert [batch.images.shape[0] for batch in batches] == [16, 16]

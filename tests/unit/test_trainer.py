@@ -6,6 +6,7 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,15 @@ from fastbot.errors import CheckpointError, RecipeError
 from fastbot.recipe import Recipe
 from fastbot.recipe_files import load_recipe
 from fastbot.trainer import Trainer, _step_seed
-from pipelines.pipeline import Pipeline, open_eval, open_train
+from pipelines.pipeline import Pipeline, Place, open_eval, open_train
 
 ALONE = Ranks(rank=0, local_rank=0, world_size=1, local_world_size=1, device=torch.device("cpu"))
-PLACE: dict[str, Any] = {
-    "backend": "synthetic",
-    "device": torch.device("cpu"),
-    "dtype": torch.float32,
-    "num_threads": 1,
-}
+PLACE = Place("synthetic", torch.device("cpu"))
 
 
 def pipelines(store: Store, recipe: Recipe) -> tuple[Pipeline, Pipeline]:
-    train = open_train(store.split("train"), recipe.data, store.num_classes, seed=recipe.seed, **PLACE)
-    return train, open_eval(store.split("val"), recipe.data, store.num_classes, **PLACE)
+    train = open_train(store.split("train"), recipe.data, store.num_classes, PLACE, seed=recipe.seed)
+    return train, open_eval(store.split("val"), recipe.data, store.num_classes, PLACE)
 
 
 def build(store: Store, file: Path, *overrides: str) -> Trainer:
@@ -68,10 +64,10 @@ def test_a_step_never_reads_a_tensor(kind: str, mix: str, store: Store, tiny_rec
 def test_a_step_never_synchronizes_on_a_gpu(kind: str, store: Store, tiny_recipe: Path) -> None:
     device = torch.device("cuda", 0)
     recipe = load_recipe(str(tiny_recipe), [f"precision.kind={kind}"]).resolved()
-    place = PLACE | {"device": device}
+    place = replace(PLACE, device=device)
     data = (
-        open_train(store.split("train"), recipe.data, store.num_classes, seed=0, **place),
-        open_eval(store.split("val"), recipe.data, store.num_classes, **place),
+        open_train(store.split("train"), recipe.data, store.num_classes, place, seed=0),
+        open_eval(store.split("val"), recipe.data, store.num_classes, place),
     )
     trainer = Trainer(recipe, *data, store.num_classes, Ranks(0, 0, 1, 1, device))
 
