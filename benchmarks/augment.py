@@ -18,6 +18,7 @@ import typer
 from torchvision.transforms import v2
 
 from benchmarks import measure as method
+from fastbot.distributed import pick_device
 from pipelines.augment.build import Augment, build_augment
 from pipelines.augment.reference import ReferenceAugment
 from pipelines.batch import BatchPlan
@@ -114,7 +115,7 @@ def command(
     """
     torch.set_num_threads(threads)
     settings = {"batch_size": batch_size, "size": size, "threads": threads}
-    results = run(torch.device(device), batch_size, size, repeats)
+    results = run(pick_device(device), batch_size, size, repeats)
     title = f"augment, {batch_size} x {size} x {size} on {device}, {threads} threads"
     method.report(results, method.conditions() | settings, json_file, title)
 

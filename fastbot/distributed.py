@@ -23,7 +23,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from fastbot.errors import RunError
+from fastbot.errors import RecipeError, RunError
 
 # A rank that waits longer than this for another is waiting for a dead one; an evaluation or a checkpoint is shorter.
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -99,8 +99,11 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device for `auto`, `cpu` or `cuda`.
 
     Raises:
+        RecipeError: there is no device of that name.
         RunError: CUDA is asked for and not there.
     """
+    if name not in ("auto", "cpu", "cuda"):
+        raise RecipeError(f"device is {name!r}; it must be auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -172,7 +175,9 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
         run_id="fastbot",
         max_restarts=0,
     )
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the ranks' own lines say it better
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # the ranks' own lines say it better
     with tempfile.TemporaryDirectory(prefix="fastbot-") as folder:
         os.environ[_FAREWELL] = str(Path(folder) / "stopped")
         try:

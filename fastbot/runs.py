@@ -56,8 +56,13 @@ class RunFolder:
         Raises:
             RunError: there is a run there already and it is not to be resumed.
         """
-        if (self.path / "recipe.toml").exists() and not resume:
-            raise RunError(f"{self.path} already holds a run. Continue it with --resume, or choose another --out")
+        if resume or not (self.path / "recipe.toml").exists():
+            return
+        if not self.checkpoints.exists():
+            raise RunError(
+                f"{self.path} holds a run that has saved no checkpoint. Remove the folder, or choose another --out"
+            )
+        raise RunError(f"{self.path} already holds a run. Continue it with --resume, or choose another --out")
 
     def recipe(self) -> Recipe:
         """Return the recipe of the run.

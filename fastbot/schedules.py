@@ -47,7 +47,7 @@ class Cosine:
         _check_learning_rate(self.learning_rate)
         if not 0 <= self.warmup_steps < self.num_steps:
             raise RecipeError(
-                f"warmup is {self.warmup_steps} steps of a run of {self.num_steps}: "
+                f"schedule.warmup is {self.warmup_steps} steps of a run of {self.num_steps}: "
                 "it must leave at least one step; shorten it or train longer"
             )
 
@@ -86,9 +86,9 @@ class StepDecay:
     def __post_init__(self) -> None:
         _check_learning_rate(self.learning_rate)
         if not 0 < self.factor < 1:
-            raise RecipeError(f"step decay's factor is {self.factor}: it must lie between 0 and 1")
+            raise RecipeError(f"schedule.factor is {self.factor}: it must lie between 0 and 1")
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise RecipeError(f"step decay's milestones are {list(self.milestones)}: each must exceed the one before")
+            raise RecipeError(f"schedule.milestones are {list(self.milestones)}: each must exceed the one before")
         if self.milestones and not 0 <= self.warmup_steps <= self.milestones[0]:
             raise RecipeError(
                 f"the first milestone is step {self.milestones[0]}, warmup ends at step {self.warmup_steps}: "

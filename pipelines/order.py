@@ -91,8 +91,8 @@ def check_world_size(world_size: int, global_batch_size: int, group: int) -> Non
         return
     mixing = f" in mix groups of {group}" if group > 1 else ""
     raise SpecError(
-        f"world_size is {world_size}: a global_batch_size of {global_batch_size}{mixing} can be shared out over "
-        f"{', '.join(map(str, allowed))} ranks; start one of these numbers, or change global_batch_size"
+        f"{world_size} ranks cannot share out a global_batch_size of {global_batch_size}{mixing} evenly: it takes "
+        f"{', '.join(map(str, allowed))} ranks; start one of these numbers (--nproc), or change global_batch_size"
         f"{' or mix.group' if mixing else ''}"
     )
 

@@ -101,7 +101,7 @@ class TrainPlan:
         self._heights, self._widths = _checked_sizes(heights, widths)
         if len(heights) < batch_size:
             raise SpecError(
-                f"the split holds {len(heights)} samples, fewer than one global_batch_size of {batch_size}: "
+                f"the training split holds {len(heights)} samples, fewer than one global_batch_size of {batch_size}: "
                 f"choose {len(heights)} or less"
             )
         check_rank(rank, world_size)

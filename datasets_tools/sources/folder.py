@@ -6,6 +6,7 @@ file names sorted. Hidden files and folders are left out.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,9 +37,12 @@ class FolderEntry:
         """Return the file's content.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: it cannot be read, or is no regular file (a pipe would be waited for without end).
         """
-        return Path(self.root, self.key).read_bytes()
+        path = Path(self.root, self.key)
+        if not path.is_file():
+            raise OSError(errno.EINVAL, "no regular file, or a link to nothing", str(path))
+        return path.read_bytes()
 
 
 class FolderSource:
@@ -64,11 +68,14 @@ class FolderSource:
         self.class_names: Sequence[str] = _folder_names(next(iter(folders.values())))
         listings = {name: _Listing(folder, self.class_names) for name, folder in folders.items()}
         self.splits: Mapping[str, Sequence[FolderEntry]] = {name: found.entries for name, found in listings.items()}
-        self.notes: tuple[str, ...] = tuple(
+        others = (
             f"{path / name}: {found.num_other:,} files that are no pictures are left out"
             for name, found in listings.items()
             if found.num_other
         )
+        absent = [name for name in ("train", "val") if name not in folders]
+        missing = (f"{path} has no {name} folder: training needs both" for name in absent)
+        self.notes: tuple[str, ...] = (*others, *missing)
 
 
 class _Listing:

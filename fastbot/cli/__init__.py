@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the run failed, 2 wrong usage or a wrong recipe.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -55,8 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         typer.main.get_command(app).main(given, "fastbot", obj=given)  # `train --nproc` starts ranks with the same
     except (RecipeError, ModelError, SpecError) as error:
         _fail(error, 2)
-    except (FastbotError, PipelineError, DataError, OSError, MemoryError) as error:
+    except (FastbotError, PipelineError, DataError, MemoryError) as error:
         _fail(error, 1)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        _fail(OSError(f"{error}. Free space, then go on with --resume") if full else error, 1)
     sys.exit(0)
 
 

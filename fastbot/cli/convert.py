@@ -66,6 +66,7 @@ def folder(
 
     Example: [bold]fastbot convert folder ~/pictures stores/pictures --max-side 500[/]
     """
+    _check_outside(src, dst)
     source = FolderSource(src)
     _run(source, source.notes, dst, _options(workers, max_side, quality, on_bad_image))
 
@@ -83,6 +84,7 @@ def imagenet(
 
     Example: [bold]fastbot convert imagenet /data/imagenet /data/imagenet.store[/]
     """
+    _check_outside(src, dst)
     source = ImageNetSource(src)
     _run(source, source.notes, dst, _options(workers, max_side, quality, on_bad_image))
 
@@ -107,14 +109,22 @@ def demo(
     _run(source, (), dst, ConvertOptions(__version__, workers=workers))
 
 
+def _check_outside(source: Path, destination: Path) -> None:
+    if destination.resolve().is_relative_to(source.resolve()):
+        raise typer.BadParameter(
+            f"{destination} lies inside the source {source}, where it would be taken for pictures: "
+            "choose a folder outside"
+        )
+
+
 def _options(workers: int, max_side: int | None, quality: int, on_bad_image: OnBadImage) -> ConvertOptions:
     return ConvertOptions(__version__, Encoding(max_side, quality), on_bad_image.value, workers)
 
 
 def _run(source: Source, notes: tuple[str, ...], destination: Path, options: ConvertOptions) -> None:
-    console = Console()
+    console = Console(markup=False)  # paths and names may hold brackets
     for note in notes:
-        console.print(f"[yellow]note:[/] {note}", soft_wrap=True)
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
     with _Display(console) as progress:
         manifest = convert(source, destination, options, progress)
     _print_summary(console, destination, manifest)
@@ -174,7 +184,7 @@ def _print_summary(console: Console, destination: Path, manifest: Manifest) -> N
     for name, record in manifest.splits.items():
         console.print(f"{name}: {_counts(record)}", soft_wrap=True)
         for bad in record.quarantined:
-            console.print(f"  [yellow]left out[/] {bad.key}: {bad.reason}", soft_wrap=True)
+            console.print(f"  left out {bad.key}: {bad.reason}", style="yellow", soft_wrap=True)
     console.print(f"{len(manifest.class_names):,} classes -> {destination}", soft_wrap=True)
 
 

@@ -25,7 +25,7 @@ def evaluate(
     Example: [bold]fastbot eval demo/run --data demo/data[/]
     """
     from fastbot.build import loss_of, model_on, precision_of
-    from fastbot.cli.session import Session, check_classes, summary_table
+    from fastbot.cli.session import Session, check_classes, summary_lines
     from fastbot.distributed import joined
     from fastbot.evaluate import evaluate as score
     from fastbot.runs import RunFolder
@@ -43,9 +43,12 @@ def evaluate(
             scores = score(model, pipeline, loss_of(recipe), precision, ranks)
     if not ranks.is_first:
         return
-    console = Console(highlight=False, soft_wrap=True)
-    where = f"{loaded.path.name} ({checkpoint}) on {data}, split {split}, backend {session.backend.name}:"
-    console.print(where, markup=False)
-    console.print(f"top-1 [bold]{scores['top1']:.2%}[/], top-5 {scores['top5']:.2%}, loss {scores['loss']:.3f}")
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     if summary := folder.summary():
-        summary_table(summary, folder.path, console)
+        summary_lines(summary, recipe, folder.path, console)
+    console.print(
+        f"scored      {loaded.path.name} ({checkpoint}) on {data}, split {split}, backend {session.backend.name}"
+    )
+    console.print(
+        f"            top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, loss {scores['loss']:.3f}", style="bold"
+    )

@@ -18,7 +18,7 @@ from fastbot.build import image_dtype_of
 from fastbot.checkpoint import Conditions, Identity
 from fastbot.distributed import Ranks, cores
 from fastbot.errors import RunError
-from fastbot.recipe import Recipe
+from fastbot.recipe import Duration, Recipe
 from pipelines.backends.choose import Choice, choose
 from pipelines.pipeline import Pipeline, Place, open_eval, open_train
 
@@ -91,7 +91,20 @@ def describe(session: Session, say: Callable[[str], None]) -> None:
     say(f"backend   {session.backend.name}: {session.backend.reason}")
     say(f"device    {ranks.world_size} x {_device_name(ranks.device)}, {recipe.precision.kind}")
     say(f"model     {recipe.model.name}, {spec.crop_size} px, {recipe.epochs}, learning rate {recipe.learning_rate:g}")
+    for milestone in _beyond(recipe):
+        say(f"warning   schedule.milestones has {milestone}, beyond the end at {recipe.epochs}: it has no effect")
     say(f"batch     {spec.global_batch_size} = {ranks.world_size} x {rows}; batch norm over {rows}{paper}")
+
+
+def _beyond(recipe: Recipe) -> list[Duration]:
+    """Return the milestones at or after the end, as far as both are written in the same unit."""
+    if recipe.schedule.kind != "step":
+        return []
+    return [
+        milestone
+        for milestone in recipe.schedule.milestones
+        if milestone.unit == recipe.epochs.unit and milestone.value >= recipe.epochs.value
+    ]
 
 
 def _device_name(device: torch.device) -> str:
@@ -126,12 +139,16 @@ def check_classes(class_names: tuple[str, ...], store: Store) -> None:
         )
 
 
-def summary_table(summary: dict[str, Any], run: Path, console: Console) -> None:
-    """Print the end of a run."""
+def summary_lines(summary: dict[str, Any], recipe: Recipe, run: Path, console: Console) -> None:
+    """Print the end of a training."""
+    paper = f"; paper {recipe.paper.top1:.2%}" if recipe.paper and recipe.paper.top1 else ""
     console.print(
-        f"\nval top-1 [bold]{summary['top1']:.2%}[/], top-5 {summary['top5']:.2%}"
-        f"   {summary['images_per_s']:,.0f} images/s   data wait {summary['data_wait_fraction']:.1%} of training"
-        f"   {summary['wall_s']:.0f} s in all",
-        highlight=False,
+        f"trained     val top-1 {summary['top1']:.2%} at the end, best {summary['best_top1']:.2%}{paper}", style="bold"
     )
-    console.print(f"run folder  {run}\ncurves      {run / 'curves.png'}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"speed       {summary['images_per_s']:,.0f} images/s, waiting for data {summary['data_wait_fraction']:.1%} "
+        f"of training, {summary['wall_s']:.0f} s in all\n"
+        f"run folder  {run}\n"
+        f"curves      {run / 'curves.png'}",
+        soft_wrap=True,
+    )

@@ -37,7 +37,7 @@ def show(
     """
     store = Store(dst)
     sheet = contact_sheet(store, split or next(iter(store.splits)))
-    console = Console()
+    console = Console(markup=False)  # names may hold brackets
     _print_manifest(console, store.manifest)
     path = out or dst / _SHEET
     try:
@@ -59,7 +59,7 @@ def _print_manifest(console: Console, manifest: Manifest) -> None:
     console.print(f"{len(names):,} classes: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}")
     for name, record in manifest.splits.items():
         for bad in record.quarantined:
-            console.print(f"[yellow]left out of {name}[/] {bad.key}: {bad.reason}", soft_wrap=True)
+            console.print(f"left out of {name}: {bad.key}: {bad.reason}", style="yellow", soft_wrap=True)
 
 
 def _rows(records: tuple[SplitRecord, ...]) -> dict[str, list[str]]:

@@ -114,7 +114,7 @@ def run_training(recipe: Recipe, data: Path, out: Path, backend: str, ranks: Ran
         ranks: this process among all.
         resume: go on from the last checkpoint; without one, start from the beginning.
     """
-    from fastbot.cli.session import Session, describe, summary_table
+    from fastbot.cli.session import Session, describe, summary_lines
     from fastbot.display import Silent, build_display
     from fastbot.distributed import say_farewell
     from fastbot.hooks import Evaluate, ReadMetrics, Results, Save, SaveOrStop, Stopped
@@ -124,7 +124,7 @@ def run_training(recipe: Recipe, data: Path, out: Path, backend: str, ranks: Ran
     run = RunFolder(out)
     run.check_free(resume=resume)
     session = Session(recipe, data, backend, ranks)
-    console = Console()
+    console = Console(markup=False, highlight=False)  # paths and names may hold brackets
     with (
         StopSignal() as stop,
         closing(session.open_train()) as train_data,
@@ -156,7 +156,7 @@ def run_training(recipe: Recipe, data: Path, out: Path, backend: str, ranks: Ran
         summary = trainer.summary() | asdict(results) | {"backend": session.backend.name, "recipe": recipe.name}
         if ranks.is_first:
             run.finish(summary)
-            summary_table(summary, run.path, console)
+            summary_lines(summary, recipe, run.path, console)
 
 
 def _restore(run: RunFolder, trainer: Trainer, identity: Identity, results: Results) -> list[str]:

@@ -213,3 +213,48 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert "the loss is" in said
     assert "between steps" in said
     assert "Lower optimizer.learning_rate" in said
+
+
+def test_brackets_in_names_are_not_markup(
+    capsys: pytest.CaptureFixture[str], store_path: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    """Rich would take `[/x]` for a closing tag, and swallow `[red]`."""
+    run = tmp_path / "a[/x]" / "b[red]"
+    with pytest.raises(SystemExit) as left:
+        main(train(tiny_recipe, store_path, run, "epochs=3 steps"))
+    assert left.value.code == 0
+    assert str(run / "curves.png") in capsys.readouterr().out
+    store = tmp_path / "store[/w]"
+    shutil.copytree(store_path, store)
+    with pytest.raises(SystemExit) as left:
+        main(["store", "show", str(store), "--out", str(tmp_path / "sheet.png")])
+    assert left.value.code == 0
+
+
+def test_a_store_inside_its_own_source_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    said = error(capsys, 2, "convert", "folder", tmp_path, tmp_path / "train" / "store")
+    assert "inside the source" in said
+    assert not (tmp_path / "train" / "store").exists()
+
+
+def test_a_pipe_is_a_bad_picture_not_a_wait(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    import os
+
+    folder = tmp_path / "source" / "train" / "cat"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "pipe.jpg")
+    said = error(capsys, 1, "convert", "folder", tmp_path / "source", tmp_path / "store", "--workers", "1")
+    assert "pipe.jpg" in said
+    assert "no regular file" in said
+
+
+def test_milestones_beyond_the_end_are_pointed_out(
+    capsys: pytest.CaptureFixture[str], store_path: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    overrides = ("schedule.kind=step", "schedule.milestones=[1, 30]", "epochs=2")
+    with pytest.raises(SystemExit):
+        main(train(tiny_recipe, store_path, tmp_path / "run", *overrides))
+    said = capsys.readouterr().out
+    assert "schedule.milestones has 30 epochs, beyond the end at 2 epochs" in said
+    assert "has 1 epochs" not in said

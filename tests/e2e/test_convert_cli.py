@@ -104,7 +104,8 @@ def test_bad_pictures_fail_the_run_with_all_their_names_or_are_left_out(pictures
     [
         (("folder", "absent", "store"), 1, "absent: no such folder"),
         (("folder", "pictures/train", "store"), 1, "has neither a train nor a val folder"),
-        (("folder", "pictures", "pictures"), 1, "exists and is not empty"),
+        (("folder", "pictures", "pictures/store"), 2, "inside the source"),
+        (("folder", "pictures", "taken"), 1, "exists and is not empty"),
         (("folder", "pictures", "store", "--quality", "200"), 2, "--quality"),
         (("folder", "pictures", "store", "--on-bad-image", "ignore"), 2, "--on-bad-image"),
         (("folder", "pictures"), 2, "DST"),
@@ -120,11 +121,12 @@ def test_wrong_use_is_one_line_and_its_exit_code(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken" / "something").mkdir(parents=True)
     with pytest.raises(SystemExit) as stopped:
         main(["convert", *arguments])
     assert stopped.value.code == code
     assert message in capsys.readouterr().err
-    assert {path.name for path in tmp_path.iterdir()} == {"pictures"}
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "taken"}
 
 
 def test_no_space_left_is_one_line_and_leaves_nothing(pictures: Path, tmp_path: Path) -> None:

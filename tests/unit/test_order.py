@@ -54,11 +54,11 @@ def test_rank_outside_the_world_is_refused(rank: int, world_size: int) -> None:
 
 
 def test_world_size_that_does_not_divide_lists_the_allowed_ones() -> None:
-    with pytest.raises(SpecError, match=r"world_size is 5: .* 12 can be shared out over 1, 2, 3, 4, 6, 12 ranks"):
+    with pytest.raises(SpecError, match=r"5 ranks cannot share out .* 12 evenly: it takes 1, 2, 3, 4, 6, 12 ranks"):
         check_world_size(5, 12, group=1)
 
 
 def test_world_size_that_splits_a_mix_group_lists_the_allowed_ones() -> None:
-    with pytest.raises(SpecError, match=r"256 in mix groups of 32 can be shared out over 1, 2, 4, 8 ranks.*mix\.group"):
+    with pytest.raises(SpecError, match=r"256 in mix groups of 32 evenly: it takes 1, 2, 4, 8 ranks.*mix\.group"):
         check_world_size(16, 256, group=32)
     check_world_size(8, 256, group=32)

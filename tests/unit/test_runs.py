@@ -23,6 +23,9 @@ def test_the_recipe_of_a_run_reads_back(tmp_path: Path) -> None:
 
 def test_an_existing_run_is_never_overwritten(tmp_path: Path) -> None:
     run = created(tmp_path / "run")
+    with pytest.raises(RunError, match="holds a run that has saved no checkpoint. Remove the folder"):
+        run.create(load_recipe("bot-baseline"), resume=False)
+    (tmp_path / "run" / "checkpoints" / "last").mkdir(parents=True)
     with pytest.raises(RunError, match="already holds a run. Continue it with --resume, or choose another --out"):
         run.create(load_recipe("bot-baseline"), resume=False)
     assert run.recipe().name == "demo"

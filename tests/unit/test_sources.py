@@ -55,7 +55,10 @@ def test_other_files_are_left_out_and_counted_and_hidden_ones_left_out(tmp_path:
     plant(tmp_path, "train/a/1.jpg", "train/a/notes.txt", "train/a/Thumbs.db", "train/a/._1.jpg", "train/a/.x/2.jpg")
     source = FolderSource(tmp_path)
     assert [entry.key for entry in source.splits["train"]] == ["a/1.jpg"]
-    assert source.notes == (f"{tmp_path}/train: 2 files that are no pictures are left out",)
+    assert source.notes == (
+        f"{tmp_path}/train: 2 files that are no pictures are left out",
+        f"{tmp_path} has no val folder: training needs both",
+    )
 
 
 def test_a_gif_is_listed_so_that_it_is_refused_by_name(tmp_path: Path) -> None:
