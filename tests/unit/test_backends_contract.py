@@ -92,7 +92,7 @@ def good_plans(number: int) -> list[BatchPlan]:
 def num_threads() -> int:
     """Count Python's threads, and DALI's native ones, which it names.
 
-    Those of numba's pool are left out: FFCV's loop starts one more whenever it first needs it, and the process keeps it.
+    Those of numba's pool are left out: FFCV's loop starts one more when it first needs it, and the process keeps it.
     """
     return threading.active_count() + sum(name.startswith("[DALI]") for name in native_names())
 
