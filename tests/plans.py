@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,3 +48,13 @@ def eval_plan(
     windows = np.stack([np.zeros_like(heights), np.zeros_like(heights), heights, widths], axis=1)
     boxes = centre_boxes(heights, widths, resize_size, crop_size)
     return geometry_plan(ids, windows, boxes, (crop_size, crop_size))
+
+
+def mixing_plan(partner: Sequence[int], lam: Sequence[float]) -> BatchPlan:
+    """Return a plan in which rows only mix: row k with `partner[k]`, keeping the share `lam[k]`."""
+    num = len(partner)
+    return replace(
+        train_plan(list(range(num)), np.zeros((num, 4)), (1, 1)),
+        partner=np.array(partner),
+        lam=np.array(lam, np.float32),
+    )

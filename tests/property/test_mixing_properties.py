@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plans import train_plan
+from plans import mixing_plan
 
 from pipelines import spec
-from pipelines.batch import BatchPlan
 from pipelines.mixing import build_mix
 
 NUM_CLASSES = 4
 MIX = build_mix(spec.Mixup(), NUM_CLASSES, torch.device("cpu"))
 LAMBDA = st.floats(0, 1, width=32)
-
-
-def _plan(partner: list[int], lam: list[float]) -> BatchPlan:
-    num = len(partner)
-    return replace(
-        train_plan(list(range(num)), np.zeros((num, 4)), (1, 1)),
-        partner=np.array(partner),
-        lam=np.array(lam, np.float32),
-    )
 
 
 def _batch(num: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,7 +28,7 @@ def test_targets_are_distributions_between_the_two_labels(data: st.DataObject, n
     partner = data.draw(st.lists(st.integers(0, num - 1), min_size=num, max_size=num))
     lam = data.draw(st.lists(LAMBDA, min_size=num, max_size=num))
     images, labels = _batch(num, seed)
-    _, targets = MIX(images, labels, _plan(partner, lam))
+    _, targets = MIX(images, labels, mixing_plan(partner, lam))
     torch.testing.assert_close(targets.sum(1), torch.ones(num), rtol=0, atol=1e-6)
     assert targets.amin() >= 0
     others = torch.ones_like(targets).scatter_(1, labels[:, None], 0).scatter_(1, labels[partner][:, None], 0)
@@ -52,7 +40,7 @@ def test_targets_are_distributions_between_the_two_labels(data: st.DataObject, n
 def test_a_permutation_and_one_lambda_keep_the_batch_mean(data: st.DataObject, num: int, seed: int, lam: float) -> None:
     partner = data.draw(st.permutations(range(num)))
     images, labels = _batch(num, seed)
-    mixed, targets = MIX(images, labels, _plan(list(partner), [lam] * num))
+    mixed, targets = MIX(images, labels, mixing_plan(list(partner), [lam] * num))
     torch.testing.assert_close(mixed.mean(0), images.mean(0), rtol=0, atol=1e-5)
     counts = torch.bincount(labels, minlength=NUM_CLASSES).float()
     torch.testing.assert_close(targets.sum(0), counts, rtol=0, atol=1e-5)
@@ -65,8 +53,8 @@ def test_partners_that_point_at_each_other_exchange_shares(num: int, seed: int, 
     partner = list(range(num))[::-1]
     images, labels = _batch(num, seed)
     other = float(1 - np.float32(lam))
-    one, one_targets = MIX(images, labels, _plan(partner, [lam] * num))
-    two, two_targets = MIX(images, labels, _plan(partner, [other] * num))
+    one, one_targets = MIX(images, labels, mixing_plan(partner, [lam] * num))
+    two, two_targets = MIX(images, labels, mixing_plan(partner, [other] * num))
     torch.testing.assert_close(one, two[partner], rtol=0, atol=1e-5)
     torch.testing.assert_close(one_targets, two_targets[partner], rtol=0, atol=1e-6)
 
@@ -75,6 +63,6 @@ def test_partners_that_point_at_each_other_exchange_shares(num: int, seed: int, 
 @given(st.integers(1, 9), st.integers(0, 2**31))
 def test_a_share_of_one_changes_nothing(num: int, seed: int) -> None:
     images, labels = _batch(num, seed)
-    mixed, targets = MIX(images, labels, _plan(list(range(num))[::-1], [1.0] * num))
+    mixed, targets = MIX(images, labels, mixing_plan(list(range(num))[::-1], [1.0] * num))
     assert torch.equal(mixed, images)
     assert torch.equal(targets, torch.nn.functional.one_hot(labels, NUM_CLASSES).float())

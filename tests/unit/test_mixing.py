@@ -1,28 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from plans import train_plan
+from plans import mixing_plan
 from timm.data.mixup import Mixup as TimmMixup
 
 from pipelines import spec
-from pipelines.batch import BatchPlan
 from pipelines.mixing import build_mix
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 5
-
-
-def _plan(partner: list[int], lam: list[float]) -> BatchPlan:
-    num = len(partner)
-    return replace(
-        train_plan(list(range(num)), np.zeros((num, 4)), (1, 1)),
-        partner=np.array(partner),
-        lam=np.array(lam, np.float32),
-    )
 
 
 def _batch(num: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,7 +21,7 @@ def _batch(num: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, 
 
 def test_no_mix_returns_its_inputs() -> None:
     images, labels = _batch(4)
-    mixed, targets = build_mix(spec.NoMix(), NUM_CLASSES, CPU)(images, labels, _plan([3, 2, 1, 0], [0.3] * 4))
+    mixed, targets = build_mix(spec.NoMix(), NUM_CLASSES, CPU)(images, labels, mixing_plan([3, 2, 1, 0], [0.3] * 4))
     assert mixed is images
     assert targets is labels
 
@@ -44,7 +32,9 @@ def test_one_lambda_and_reversal_are_timms_mixup(lam: float, monkeypatch: pytest
     timm = TimmMixup(mixup_alpha=0.2, label_smoothing=0, num_classes=NUM_CLASSES)
     monkeypatch.setattr(timm, "_params_per_batch", lambda: (lam, False))
     expected_images, expected_targets = timm(images.clone(), labels)
-    mixed, targets = build_mix(spec.Mixup(), NUM_CLASSES, CPU)(images, labels, _plan([5, 4, 3, 2, 1, 0], [lam] * 6))
+    mixed, targets = build_mix(spec.Mixup(), NUM_CLASSES, CPU)(
+        images, labels, mixing_plan([5, 4, 3, 2, 1, 0], [lam] * 6)
+    )
     torch.testing.assert_close(mixed, expected_images)
     torch.testing.assert_close(targets, expected_targets)
 
@@ -54,7 +44,7 @@ def test_each_row_has_its_own_partner_and_lambda(dtype: torch.dtype) -> None:
     images, labels = _batch(5, dtype)
     partner, lam = [1, 2, 0, 3, 0], [0.9, 0.25, 0.6, 1.0, 0.0]
     before = images.clone()
-    mixed, targets = build_mix(spec.Mixup(), NUM_CLASSES, CPU)(images, labels, _plan(partner, lam))
+    mixed, targets = build_mix(spec.Mixup(), NUM_CLASSES, CPU)(images, labels, mixing_plan(partner, lam))
     own = np.array(lam, np.float32).astype(np.float64)
     pixels = images.double().numpy()
     expected = own[:, None, None, None] * pixels + (1 - own)[:, None, None, None] * pixels[partner]
@@ -71,10 +61,10 @@ def test_each_row_has_its_own_partner_and_lambda(dtype: torch.dtype) -> None:
 def test_a_batch_outlives_those_after_it() -> None:
     images, labels = _batch(4)
     mix = build_mix(spec.Mixup(), NUM_CLASSES, CPU)
-    first, _ = mix(images, labels, _plan([3, 2, 1, 0], [0.3] * 4))
+    first, _ = mix(images, labels, mixing_plan([3, 2, 1, 0], [0.3] * 4))
     kept = first.clone()
     for lam in (0.1, 0.6, 0.9):
-        mix(images, labels, _plan([1, 0, 3, 2], [lam] * 4))
+        mix(images, labels, mixing_plan([1, 0, 3, 2], [lam] * 4))
     assert torch.equal(first, kept)
 
 
@@ -83,7 +73,7 @@ def test_a_batch_outlives_those_after_it() -> None:
 def test_cuda_equals_cpu_and_does_not_hold_up_the_host(dtype: torch.dtype) -> None:
     device = torch.device("cuda", 0)
     images, labels = _batch(6, dtype)
-    plan = _plan([5, 4, 3, 2, 1, 0], [0.1, 0.2, 0.3, 0.3, 0.2, 0.1])
+    plan = mixing_plan([5, 4, 3, 2, 1, 0], [0.1, 0.2, 0.3, 0.3, 0.2, 0.1])
     expected, expected_targets = build_mix(spec.Mixup(), NUM_CLASSES, CPU)(images, labels, plan)
     mix, images, labels = build_mix(spec.Mixup(), NUM_CLASSES, device), images.to(device), labels.to(device)
     torch.cuda.set_sync_debug_mode("error")
