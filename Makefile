@@ -4,17 +4,18 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
 
-.PHONY: help install demo lint test test-full clean
+.PHONY: help install demo lint test test-full wheel clean
 
 help:
 	@echo "make demo       install; make, convert, train on and evaluate the demo data (under 6 minutes after installing)"
 	@echo "make test       install, lint, type-check, test (under 12 minutes of testing)"
 	@echo "make test-full  install, and run the slow tier of the tests (under 40 minutes)"
+	@echo "make wheel      a self-contained wheel in dist/ (libjpeg bundled; Python 3.11 to 3.13)"
 	@echo "make clean      remove .venv, the demo's files and caches"
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt .ci/install
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt .ci/install $(wildcard datasets_tools/jpeg/*.[ch])
 	PYTHON=$(PYTHON) .ci/install $(VENV)
 	@touch $@
 
@@ -36,5 +37,8 @@ test: lint
 test-full: install
 	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 1200
 
+wheel:
+	.ci/wheel $(PYTHON)
+
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info datasets_tools/jpeg/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,9 +26,11 @@ from rich.table import Table
 
 from benchmarks.corpus_recipe import FILE_BYTES, PROGRESSIVE, ROTATED, SIZES, STORAGE, CorpusSource
 from datasets_tools import photographs
-from datasets_tools.convert import ConvertOptions, Progress, ProgressCallback, convert
+from datasets_tools.convert import ConvertOptions, convert
 from datasets_tools.errors import StoreError
 from datasets_tools.index import Flag, Subsampling
+from datasets_tools.pictures import Policy
+from datasets_tools.progress import Progress, ProgressCallback
 from datasets_tools.store import Split, Store
 from fastbot import __version__
 
@@ -145,7 +147,9 @@ def write_corpus(
         SourceError: scikit-image or scikit-learn is not installed.
     """
     source = CorpusSource(count, seed)
-    convert(source, destination, ConvertOptions(__version__, workers=workers), progress)
+    # Without a rewrite of progressive pictures: they shall stay what the recipe says.
+    options = ConvertOptions(__version__, policy=Policy(transcode=False), workers=workers)
+    convert(source, destination, options, progress)
     statistics = _measure(source, Store(destination))
     statistics.save(destination)
     return statistics
@@ -183,7 +187,7 @@ def command(
 
 
 def _measure(source: CorpusSource, store: Store) -> CorpusStatistics:
-    train, entries = store.split("train"), source.splits["train"]
+    train, entries = store.split("train"), source.splits["train"].entries
     file_bytes = train.sizes.astype(np.float64)
     target_bytes = np.array([entry.target_bytes for entry in entries])
     wallpapers = photographs.wallpapers()

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_tools import photographs
+from datasets_tools.sources.base import EntryList, Options
 
 Storage = Literal["4:4:4", "4:2:0", "grey"]
 
@@ -125,7 +126,7 @@ class CorpusSource:
         return "benchmark corpus"
 
     @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
+    def options(self) -> Options:
         """What decides the content."""
         return {"count": self.count, "seed": self.seed, "recipe_hash": self.recipe_hash}
 
@@ -134,16 +135,27 @@ class CorpusSource:
         """Names of the meaningless classes."""
         return tuple(f"class {label}" for label in range(NUM_CLASSES))
 
+    @property
+    def label_sets(self) -> Mapping[str, Mapping[str, Sequence[Sequence[int]]]]:
+        """None."""
+        return {}
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """None: the statistics say what came out."""
+        return ()
+
     @cached_property
-    def splits(self) -> Mapping[str, Sequence[CorpusEntry]]:
+    def splits(self) -> Mapping[str, EntryList[CorpusEntry]]:
         """`train`, and a `val` of 5 % more."""
         num_val = max(NUM_CLASSES, round(VAL_SHARE * self.count))
-        return {"train": _draw(self.count, self.seed, stream=0), "val": _draw(num_val, self.seed, stream=1)}
+        counts = {"train": self.count, "val": num_val}
+        return {name: EntryList(_draw(count, self.seed, stream)) for stream, (name, count) in enumerate(counts.items())}
 
     @cached_property
     def recipe_hash(self) -> str:
         """SHA-256 over every picture's recipe and the pixels of the photographs they are cut from."""
-        entries = [entry for split in self.splits.values() for entry in split]
+        entries = [entry for split in self.splits.values() for entry in split.entries]
         names = sorted({entry.photograph for entry in entries})
         pixels = {name: hashlib.sha256(photographs.load(name).data).hexdigest() for name in names}
         recipe = json.dumps([QUALITY, [astuple(entry) for entry in entries], pixels])

@@ -19,8 +19,10 @@ from rich.console import Console
 from benchmarks import peers
 from benchmarks.corpus import STATISTICS_NAME, CorpusStatistics
 from benchmarks.measure import Case, Result, conditions, measure, report
+from datasets_tools.index import StoredFormat
 from datasets_tools.store import Split, Store
 from fastbot.distributed import cores
+from fastbot.errors import RunError
 from pipelines.backends import choose
 from pipelines.batch import Backend, BatchPlan
 from pipelines.plan import TrainPlan
@@ -51,8 +53,12 @@ def run(
         batch_size: pictures a batch.
         threads: decoding threads or worker processes of every case; by default one per core.
         repeats: counted rounds.
+
+    Raises:
+        RunError: the stock loaders cannot read the same bytes.
     """
     split = Store(data).split("train")
+    _check_comparable(split)
     num_threads = threads or cores()
     peers.page_in(split.path)
     with ExitStack() as stack:
@@ -60,6 +66,15 @@ def run(
         cases = _cases(split, folder, size, batch_size, num_threads, stack)
         synchronize: Callable[[], object] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
         return measure("loader", cases, repeats=repeats, unit="images/s per core", synchronize=synchronize)
+
+
+def _check_comparable(split: Split) -> None:
+    num_raw = int((split.formats == StoredFormat.RAW).sum())
+    if num_raw or len(split.shards) > 1:
+        raise RunError(
+            f"{split.path}: split {split.name} has {len(split.shards)} shards and {num_raw:,} raw pictures. Stock "
+            "loaders read one .beton file, or JPEG files: give a store of JPEGs converted without --shards"
+        )
 
 
 def _cases(split: Split, folder: Path, size: int, batch_size: int, num_threads: int, stack: ExitStack) -> list[Case]:

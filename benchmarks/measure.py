@@ -35,12 +35,16 @@ class Case:
         run: does the work once and returns how many pictures it handled.
         peer: the name of the case it is compared with; its own name when it is a peer itself.
         per: divides the rate, for example the cores it may use.
+        second_peer: another case that it is compared with, in a row of its own.
+        before: called before each run, outside the time.
     """
 
     name: str
     run: Callable[[], int]
     peer: str
     per: float = 1.0
+    second_peer: str | None = None
+    before: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +95,16 @@ def measure(
             rate = _rate(case, synchronize)
             if turn >= warmups:
                 rates[case.name].append(rate)
-    return [_result(benchmark, case, rates, unit) for case in cases]
+    return [
+        compared(benchmark, case.name, peer, rates, unit)
+        for case in cases
+        for peer in (case.peer, case.second_peer)
+        if peer is not None
+    ]
 
 
 def _rate(case: Case, synchronize: Callable[[], object]) -> float:
+    case.before()
     synchronize()
     started = time.perf_counter()
     count = case.run()
@@ -102,16 +112,23 @@ def _rate(case: Case, synchronize: Callable[[], object]) -> float:
     return count / (time.perf_counter() - started) / case.per
 
 
-def _result(benchmark: str, case: Case, rates: Mapping[str, Sequence[float]], unit: str) -> Result:
-    own, peer = rates[case.name], rates[case.peer]
+def compared(benchmark: str, case: str, peer: str, figures: Mapping[str, Sequence[float]], unit: str) -> Result:
+    """Return a case's median and spread, and its ratio to a peer.
+
+    Args:
+        benchmark, case, peer: names.
+        figures: by case, one a round.
+        unit: of the figures.
+    """
+    own = figures[case]
     median = statistics.median(own)
     return Result(
         benchmark=benchmark,
-        case=case.name,
-        peer=case.peer,
+        case=case,
+        peer=peer,
         images_per_s=median,
         spread=(max(own) - min(own)) / median,
-        ratio=statistics.median(a / b for a, b in zip(own, peer, strict=True)),
+        ratio=statistics.median(a / b for a, b in zip(own, figures[peer], strict=True)),
         repeats=len(own),
         unit=unit,
     )

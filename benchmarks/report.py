@@ -34,14 +34,15 @@ def table(file: Path) -> str:
     rows = [_conditions(results[0]["conditions"]), ""]
     unit = results[0]["unit"]
     rows += [f"| case | threads | {unit} | spread | ratio | to |", "|---|---|---|---|---|---|"]
-    rows += [_row(result) for result in results]
+    rows += [_row(result, unit) for result in results]
     return "\n".join(rows) + "\n"
 
 
-def _row(result: dict[str, Any]) -> str:
+def _row(result: dict[str, Any], unit: str) -> str:
     noisy = " (noisy)" if result["spread"] > NOISY else ""
+    own_unit = "" if result["unit"] == unit else f" {result['unit']}"
     return (
-        f"| {result['case']} | {result['conditions'].get('threads', '')} | {result['images_per_s']:,.0f} "
+        f"| {result['case']} | {result['conditions'].get('threads', '')} | {result['images_per_s']:,.0f}{own_unit} "
         f"| {result['spread']:.0%}{noisy} | {result['ratio']:.2f} | {result['peer']} |"
     )
 

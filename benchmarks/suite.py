@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from benchmarks import augment, corpus, loader, plan, report, step
+from benchmarks import augment, convert, corpus, loader, plan, report, step
 
 app = typer.Typer(
     help="Measure this machine: every rate beside a peer in the same run.", no_args_is_help=True, add_completion=False
 )
 app.command(name="corpus")(corpus.command)
+app.command(name="convert")(convert.command)
 app.command(name="loader")(loader.loader)
 app.command(name="plan")(plan.command)
 app.command(name="augment")(augment.command)

@@ -3,7 +3,8 @@
     header | field descriptors | metadata rows | zeros | page | page | ... | allocation table
 
 Every multi-byte number is little-endian. A sample's bytes lie inside one page; pages are aligned to their size, counted
-from the start of the file. Our files have two fields, `image` (JPEG bytes in a page) and `label` (in its row).
+from the start of the file. Our files have two fields, `image` (a JPEG or raw RGB pixels, in a page) and `label`
+(in its row).
 
 Source: ffcv 1.0.2, `ffcv/types.py`, `ffcv/fields/rgb_image.py`, `ffcv/memory_allocator.py`.
 """
@@ -18,6 +19,7 @@ INT_FIELD = 1
 RGB_IMAGE_FIELD = 2
 # ffcv/fields/rgb_image.py: IMAGE_MODES.
 JPEG_MODE = 0
+RAW_MODE = 1
 # ffcv/writer.py: at least one huge page, and below 4 GiB because the header keeps the size in 32 bits.
 MIN_PAGE_SIZE = 1 << 21
 MAX_PAGE_SIZE = 1 << 31
@@ -48,6 +50,11 @@ def field_descriptors() -> bytes:
         descriptor["type_id"] = type_id
         descriptor["name"][: len(name)] = np.frombuffer(name, dtype=np.uint8)
     return descriptors.tobytes()
+
+
+def data_region(num_samples: int, file_size: int) -> tuple[int, int]:
+    """Return where samples may lie in a whole file of two fields: behind the metadata rows, before the allocations."""
+    return metadata_end(num_samples), file_size - num_samples * ALLOCATION.itemsize
 
 
 def metadata_end(num_samples: int) -> int:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets_tools.store import Store
+from datasets_tools.index import StoredFormat
+from datasets_tools.store import Split, Store
 
 _CELL_PX = 96
 _GAP_PX = 4
@@ -43,7 +44,7 @@ def contact_sheet(store: Store, split: str, *, num_classes: int = 24, per_class:
         name = _shortened(store.class_names[label], font)
         draw.text((_GAP_PX, top + _CELL_PX // 2), name, fill=_INK, font=font, anchor="lm")
         for column, sample_id in enumerate(_spread(np.flatnonzero(labels == label), per_class).tolist()):
-            thumbnail = _thumbnail(store.split(split).encoded(sample_id))
+            thumbnail = _thumbnail(store.split(split), sample_id)
             left = _NAME_PX + column * pitch + (_CELL_PX - thumbnail.width) // 2
             sheet.paste(thumbnail, (left, top + (_CELL_PX - thumbnail.height) // 2))
     return sheet
@@ -56,14 +57,23 @@ def _spread(ids: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return ids[np.linspace(0, len(ids) - 1, count).round().astype(np.int64)]
 
 
-def _thumbnail(data: NDArray[np.uint8]) -> Image.Image:
-    image = Image.open(io.BytesIO(data.tobytes()), formats=("JPEG",))
+def _thumbnail(split: Split, sample_id: int) -> Image.Image:
+    image = _picture(split, sample_id)
     image.thumbnail((_CELL_PX, _CELL_PX))
     return image.convert("RGB")
 
 
+def _picture(split: Split, sample_id: int) -> Image.Image:
+    """Return a sample as a picture; a JPEG is decoded only when its pixels are asked for, and in part."""
+    data = split.encoded(sample_id)
+    if split.formats[sample_id] == StoredFormat.RAW:
+        return Image.fromarray(data.reshape(int(split.heights[sample_id]), int(split.widths[sample_id]), 3))
+    return Image.open(io.BytesIO(data.tobytes()), formats=("JPEG",))
+
+
 def _shortened(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Cut a name so that it fits the name column."""
+    """Put a name on one line and cut it so that it fits the name column."""
+    name = " ".join(name.split())
     room = _NAME_PX - 2 * _GAP_PX
     if font.getlength(name) <= room:
         return name

@@ -4,6 +4,7 @@
     ├── SourceError          what the user points `convert` at cannot be read as that layout
     ├── PictureError         one picture cannot be decoded; carries its key and the reason
     ├── ConversionError      the run as a whole failed: bad pictures, no space, a worker died
+    ├── MissingPackageError  a package or extension that a feature needs is not installed
     └── StoreError           a store (or a file of it) is missing, damaged, or of another version
         └── DamagedSampleError   one sample's stored bytes fail their checksum; carries its id
 
@@ -40,6 +41,10 @@ class PictureError(DataError):
 
 class ConversionError(DataError):
     """A conversion failed; nothing was left that could be taken for a whole store."""
+
+
+class MissingPackageError(DataError):
+    """A package or extension that a feature needs is not installed; the message has the line that installs it."""
 
 
 class StoreError(DataError):

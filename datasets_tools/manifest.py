@@ -5,28 +5,56 @@ It names no time, host, path or worker count: the same source and options give t
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+from annotated_types import MinLen
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from datasets_tools.errors import StoreError
+from datasets_tools.staging import write_whole
 
 MANIFEST_NAME = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Far above a million class names or a million quarantined pictures: what is larger is no manifest, and is not read.
+MAX_MANIFEST_BYTES = 1 << 28
+# `Path` makes one slash of two.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+# Linux, limits.h: NAME_MAX.
+_MAX_NAME_BYTES = 255
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class FileRecord(_Frozen):
-    """One file of a split: its name in the store, its size in bytes, and its SHA-256 in hexadecimal."""
+def _plain_name(name: str) -> str:
+    """Refuse a name that would lead out of the store's folder: a manifest may come from anywhere."""
+    plain = name.isprintable() and not set(name) & {"/", "\\"} and name not in ("", ".", "..")
+    if not plain or len(name.encode()) > _MAX_NAME_BYTES:
+        raise ValueError(f"{name[:80]!r} is no plain file name")
+    return name
 
-    name: str
+
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+
+
+class FileRecord(_Frozen):
+    """One file: its name in the store's folder, its size in bytes, and its SHA-256 in hexadecimal."""
+
+    name: PlainName
     size: NonNegativeInt
-    sha256: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> FileRecord:
+        """Return the record of a file by its content."""
+        return cls(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 class SourceRecord(_Frozen):
@@ -36,11 +64,20 @@ class SourceRecord(_Frozen):
     options: dict[str, str | int | float | bool]
 
 
-class EncodingRecord(_Frozen):
-    """What was asked of the pictures: longest side in pixels (None: as they were), quality where re-encoded."""
+class PolicyRecord(_Frozen):
+    """What was asked of the pictures: the fields of `pictures.Policy`, by their names there."""
 
     max_side: PositiveInt | None
+    short_side: PositiveInt | None
+    min_side: PositiveInt | None
     quality: PositiveInt
+    subsampling: Literal["4:2:0", "4:4:4"]
+    exif: Literal["ignore", "apply"]
+    raw_share: Annotated[float, Field(ge=0, le=1)]
+    transcode: bool
+    check: bool
+    repair: bool
+    max_pixels: PositiveInt
 
 
 class Quarantined(_Frozen):
@@ -50,33 +87,73 @@ class Quarantined(_Frozen):
     reason: str
 
 
+class ShardRecord(_Frozen):
+    """One `.beton` file of a split and its index; the ids of its samples follow those of the shard before it."""
+
+    beton: FileRecord
+    index: FileRecord
+    num_samples: NonNegativeInt
+
+
+class Counts(_Frozen):
+    """What became of the pictures of a split.
+
+    Attributes:
+        kept: the stored bytes are the source's.
+        transcoded: JPEGs rewritten without loss, as baseline with restart markers.
+        reencoded: pictures that went through a decoder, by what the source held (`jpeg`, `jpeg cmyk`, `png`, ...);
+            kept, transcoded and these are all there are.
+        resized, rotated, raw, repaired: how many were made smaller, turned as their EXIF orientation says, are stored
+            as raw pixels, or were damaged.
+    """
+
+    kept: NonNegativeInt = 0
+    transcoded: NonNegativeInt = 0
+    reencoded: dict[str, PositiveInt] = {}
+    resized: NonNegativeInt = 0
+    rotated: NonNegativeInt = 0
+    raw: NonNegativeInt = 0
+    repaired: NonNegativeInt = 0
+
+    @classmethod
+    def total(cls, parts: Sequence[Counts]) -> Counts:
+        """Return the sum of counts."""
+        numbers = ("kept", "transcoded", "resized", "rotated", "raw", "repaired")
+        reencoded = sum((Counter(part.reencoded) for part in parts), Counter[str]())
+        sums = {name: sum(getattr(part, name) for part in parts) for name in numbers}
+        return cls(**sums, reencoded=dict(sorted(reencoded.items())))
+
+
 class SplitRecord(_Frozen):
     """One split.
 
     Attributes:
-        beton, index: its files.
+        shards: its files, in the order of sample ids; at least one.
         num_samples: how many pictures it has.
         class_counts: pictures per class, by label.
         max_height, max_width: in pixels; not necessarily of the same picture.
-        max_bytes, mean_bytes: of the stored JPEGs.
-        kept: pictures whose bytes are those of the source.
-        reencoded: pictures that were encoded anew, by what the source held (`jpeg`, `jpeg cmyk`, `png`, ...).
-        resized: how many of those were made smaller.
+        max_bytes, mean_bytes: of the stored samples.
+        counts: what became of the pictures.
         quarantined: pictures left out.
+        label_sets: files of further labels, by name (`real`): a JSON list with each sample's list of right classes.
     """
 
-    beton: FileRecord
-    index: FileRecord
+    shards: Annotated[tuple[ShardRecord, ...], MinLen(1)]
     num_samples: NonNegativeInt
     class_counts: tuple[NonNegativeInt, ...]
     max_height: NonNegativeInt
     max_width: NonNegativeInt
     max_bytes: NonNegativeInt
-    mean_bytes: float
-    kept: NonNegativeInt
-    reencoded: dict[str, PositiveInt]
-    resized: NonNegativeInt
+    mean_bytes: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    counts: Counts
     quarantined: tuple[Quarantined, ...]
+    label_sets: dict[PlainName, FileRecord] = {}
+
+    @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """Every file of the split."""
+        shards = (file for shard in self.shards for file in (shard.beton, shard.index))
+        return (*shards, *self.label_sets.values())
 
 
 class Manifest(_Frozen):
@@ -85,20 +162,17 @@ class Manifest(_Frozen):
     format_version: int
     fastbot_version: str
     source: SourceRecord
-    encoding: EncodingRecord
+    policy: PolicyRecord | None
     class_names: tuple[str, ...]
-    splits: dict[str, SplitRecord]
+    splits: Annotated[dict[PlainName, SplitRecord], MinLen(1)]
 
     def save(self, folder: Path) -> None:
-        """Write the manifest into `folder` and make it durable.
+        """Write the manifest into `folder`, whole or not at all, and make it durable.
 
         Raises:
             OSError: it cannot be written.
         """
-        with (folder / MANIFEST_NAME).open("x", encoding="utf-8") as file:
-            file.write(self.model_dump_json(indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        write_whole(folder / MANIFEST_NAME, (self.model_dump_json(indent=2) + "\n").encode())
 
     @staticmethod
     def load(folder: Path) -> Manifest:
@@ -108,35 +182,81 @@ class Manifest(_Frozen):
             StoreError: there is none, it cannot be parsed, or it is of another version.
         """
         path = folder / MANIFEST_NAME
-        content = _read_object(path)
-        version = content.get("format_version")
-        if version != FORMAT_VERSION:
-            raise StoreError(
-                f"{path}: is a store of another version: format_version is {version!r}, this fastbot reads "
-                f"{FORMAT_VERSION}. Convert the store again with this fastbot."
-            )
+        return _validated(str(path), _read_object(path))
+
+    @staticmethod
+    def parse(location: str, data: bytes) -> Manifest:
+        """Return the manifest that a file holds which is not here.
+
+        Args:
+            location: of the file, for messages.
+            data: its bytes.
+
+        Raises:
+            StoreError: they cannot be parsed, or are of another version.
+        """
         try:
-            return Manifest.model_validate(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise StoreError(
-                f"{path}: {where}: {first['msg']}. It was changed by hand or is damaged: "
-                "convert the store again from its source."
-            ) from error
+            content = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{location}: cannot be parsed: {error}. Convert the store again.") from error
+        if not isinstance(content, dict):
+            raise StoreError(f"{location}: holds no JSON object. Convert the store again from its source.")
+        return _validated(location, content)
+
+
+def _validated(location: str, content: dict[str, object]) -> Manifest:
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        found = str(version) if isinstance(version, int) else "no integer"
+        raise StoreError(
+            f"{location}: is a store of another version: format_version is {found}, this fastbot reads "
+            f"{FORMAT_VERSION}. Convert the store again with this fastbot."
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        # Names in it may be anything: escaped, they can be printed.
+        where = ascii(".".join(str(part) for part in first["loc"]))[1:-1][:200]
+        raise StoreError(
+            f"{location}: {where}: {first['msg']}. It was changed by hand or is damaged: "
+            "convert the store again from its source."
+        ) from error
+
+
+def read_json(path: Path, max_bytes: int) -> object:
+    """Return the content of a JSON file, which need not be ours.
+
+    Raises:
+        StoreError: it cannot be read or parsed, or is larger than `max_bytes`.
+    """
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise StoreError(f"{path}: has {size:,} bytes; at most {max_bytes:,} are read. Copy it again.")
+        content: object = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: cannot be parsed: {error}. Convert the store again from its source.") from error
+    return content
 
 
 def _read_object(path: Path) -> dict[str, object]:
-    if not path.parent.is_dir():
+    try:
+        folder_exists, exists = path.parent.is_dir(), path.is_file()
+    except OSError as error:
+        raise StoreError(f"{path.parent}: cannot be read: {error.strerror}. Name a folder that can.") from error
+    if not folder_exists and _URL.match(str(path)):
+        raise StoreError(
+            f"{path.parent}: is a URL, and a store is read from a local folder. Bring it here: "
+            "`fastbot store fetch URL DIR`."
+        )
+    if not folder_exists:
         raise StoreError(f"{path.parent}: no such folder. Name the folder that `fastbot convert` wrote.")
-    if not path.is_file():
+    if not exists:
         raise StoreError(
             f"{path.parent}: is not a store: it holds no {MANIFEST_NAME}. Name the folder that `fastbot convert` wrote."
         )
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be parsed: {error}. Convert the store again from its source.") from error
+    content = read_json(path, MAX_MANIFEST_BYTES)
     if not isinstance(content, dict):
         raise StoreError(f"{path}: holds no JSON object. Convert the store again from its source.")
     return content

@@ -1,13 +1,12 @@
-"""A folder that comes into being whole or not at all: written aside, made durable, renamed last."""
+"""Folders and files that come into being whole or not at all: written aside, made durable, renamed last."""
 
 from __future__ import annotations
 
 import fcntl
-import glob
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datasets_tools.errors import ConversionError
@@ -17,58 +16,114 @@ from datasets_tools.errors import ConversionError
 def atomic_folder(destination: Path) -> Iterator[Path]:
     """Yield a new folder that becomes `destination` when the block ends without an error, and is removed otherwise.
 
-    It lies beside the destination, hidden and locked. A killed process leaves it behind without its lock; the next
-    call for the same destination removes it.
-
     Args:
         destination: must not exist, or be an empty folder.
 
     Raises:
-        ConversionError: the destination is taken.
+        ConversionError: the destination is taken, or another process is writing it.
         OSError: something cannot be written.
     """
-    _check_free(destination)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(destination)
-    folder = destination.with_name(f".{destination.name}.partial-{os.getpid()}")
-    folder.mkdir()
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    check_free(destination)
+    # Another name than `aside_of`, where an interrupted conversion may have left what can be gone on with.
+    with locked_folder(destination.with_name(f".{destination.name}.new")) as folder:
+        _empty(folder)  # a killed process may have left something
+        try:
+            yield folder
+            publish(folder, destination)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def aside_of(destination: Path) -> Path:
+    """Return the hidden folder beside `destination` in which it is built."""
+    return destination.with_name(f".{destination.name}.partial")
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[Path]:
+    """Create a folder where there is none, and keep other processes out of it while the block runs.
+
+    Raises:
+        ConversionError: another process is in it.
+        OSError: it cannot be created.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConversionError(
+                f"{folder}: another process is writing there. Wait for it, or choose another destination."
+            ) from error
         yield folder
-        os.fsync(lock)
-        folder.rename(destination)
-        _sync(destination.parent)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # gone already where it was renamed
         os.close(lock)
 
 
-def _check_free(destination: Path) -> None:
+def check_free(destination: Path) -> None:
+    """Refuse a destination that holds anything.
+
+    Raises:
+        ConversionError: it is a file, or a folder that is not empty.
+    """
     if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
         raise ConversionError(f"{destination}: exists and is no folder. Choose another destination.")
     if destination.is_dir() and any(destination.iterdir()):
         raise ConversionError(
-            f"{destination}: exists and is not empty; a conversion never overwrites. Choose another destination, or "
+            f"{destination}: exists and is not empty; nothing is ever overwritten. Choose another destination, or "
             "remove it first."
         )
 
 
-def _remove_abandoned(destination: Path) -> None:
-    for folder in destination.parent.glob(f".{glob.escape(destination.name)}.partial-*"):
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder)
-        except BlockingIOError:
-            continue  # another conversion is writing it now
-        finally:
-            os.close(lock)
+def publish(folder: Path, destination: Path) -> None:
+    """Give a folder its name, durably; what lies in it must be durable already.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    sync_folder(folder)
+    folder.rename(destination)
+    sync_folder(destination.parent)
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file whole or not at all, durably; a file of that name is replaced.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    for child in folder.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        else:
+            child.unlink()

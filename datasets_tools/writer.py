@@ -7,6 +7,9 @@ follows from the samples' sizes alone.
 
 Rows of metadata are reserved for as many samples as were announced. When fewer come (pictures were skipped), the
 table is shorter and zeros fill the gap before the first page: addresses in the file are absolute.
+
+A writer that was interrupted goes on: `replay` is told of the samples that are in the file already, which is all it
+takes to know the layout, and `cut` drops what lies after them.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class BetonWriter:
     Use as a context manager and call `finish` once; without it the file stays unreadable.
 
     Args:
-        path: the file to create.
+        path: the file to create, or to go on with.
         capacity: the largest number of samples that will be appended.
 
     Raises:
@@ -53,8 +56,9 @@ class BetonWriter:
         self._num_samples = 0
         self._page_size = beton.MIN_PAGE_SIZE
         self._position = beton.align_up(beton.metadata_end(capacity), self._page_size)
-        self._file: BinaryIO = path.open("xb")
-        self._file.seek(self._position)
+        self._file_position = -1  # nowhere yet: the first sample seeks
+        # By descriptor: "wb" alone would empty a file that is to be gone on with.
+        self._file: BinaryIO = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb")
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +66,10 @@ class BetonWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, finished or not; may be called twice."""
         self._file.close()
 
     @property
@@ -69,33 +77,90 @@ class BetonWriter:
         """How many samples were appended."""
         return self._num_samples
 
-    def append(self, data: bytes, *, height: int, width: int, label: int) -> None:
+    @property
+    def position(self) -> int:
+        """Where the last sample ends in the file."""
+        return self._position
+
+    def append(self, data: bytes | memoryview, *, height: int, width: int, label: int, raw: bool = False) -> int:
         """Append one sample; its id is the number of samples before it.
 
         Args:
-            data: the encoded JPEG, at least one byte.
+            data: the encoded JPEG, or raw RGB pixels; at least one byte.
             height: in pixels, as the JPEG header says, at most 65,535.
             width: likewise.
             label: the class.
+            raw: `data` are height x width x 3 pixels.
+
+        Returns:
+            Where its bytes begin in the file.
 
         Raises:
             ConversionError: the sample is larger than the format allows.
             OSError: the file cannot be written.
         """
-        if len(data) > beton.MAX_PAGE_SIZE:
+        start = self.replay(len(data), height=height, width=width, label=label, raw=raw)
+        if start != self._file_position:
+            self._file.seek(start)
+        self._file.write(data)
+        self._file_position = self._position
+        return start
+
+    def replay(self, size: int, *, height: int, width: int, label: int, raw: bool = False) -> int:
+        """Take note of a sample whose bytes are in the file; arguments, result and errors as `append`."""
+        if size > beton.MAX_PAGE_SIZE:
             raise ConversionError(
-                f"{self._path.name}: sample {self._num_samples} has {len(data):,} bytes; the format allows "
+                f"{self._path.name}: sample {self._num_samples} has {size:,} bytes; the format allows "
                 f"{beton.MAX_PAGE_SIZE:,}. Shrink the picture with --max-side."
             )
-        start = self._place(len(data))
-        self._file.write(data)
-        self._position = start + len(data)
-        self._rows[self._num_samples] = ((beton.JPEG_MODE, width, height, start), label)
-        self._allocations[self._num_samples] = (self._num_samples, start, len(data))
+        self._page_size = max(self._page_size, beton.page_size_for(size))
+        next_page = beton.align_up(self._position, self._page_size)
+        start = self._position if self._position + size <= next_page else next_page
+        mode = beton.RAW_MODE if raw else beton.JPEG_MODE
+        self._rows[self._num_samples] = ((mode, width, height, start), label)
+        self._allocations[self._num_samples] = (self._num_samples, start, size)
+        self._position = start + size
         self._num_samples += 1
+        return start
+
+    def cut(self) -> None:
+        """Drop everything in the file from here on: what an interrupted run wrote after the last replayed sample.
+
+        Raises:
+            ConversionError: the file does not hold the replayed samples.
+            OSError: the file cannot be written.
+        """
+        size = os.fstat(self._file.fileno()).st_size
+        if not self._num_samples:
+            self._file.truncate(0)
+            return
+        if size < self._position:
+            raise ConversionError(
+                f"{self._path}: has {size:,} bytes, fewer than the {self._position:,} that an interrupted conversion "
+                f"had written. Remove {self._path.parent} and start again."
+            )
+        self._file.truncate(self._position)
+        # An earlier `finish` may have left rows here; where fewer samples come now, nothing would cover them.
+        os.pwrite(self._file.fileno(), bytes(beton.metadata_end(len(self._rows))), 0)
+
+    def flush(self) -> None:
+        """Hand what was appended to the operating system.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Make what was flushed durable. May be called from another thread.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        os.fsync(self._file.fileno())
 
     def finish(self) -> int:
-        """Write the tables and the header, and make the file durable.
+        """Write the tables and the header; `sync` makes the file durable.
 
         Returns:
             The crc32 of everything but the samples' bytes: header, descriptors, metadata rows, allocation table.
@@ -112,14 +177,4 @@ class BetonWriter:
         self._file.seek(0)
         self._file.write(head + rows)
         self._file.flush()
-        os.fsync(self._file.fileno())
         return zlib.crc32(allocations, zlib.crc32(rows, zlib.crc32(head)))
-
-    def _place(self, num_bytes: int) -> int:
-        """Return where a sample goes: right after the last one, or at the next page where it would cross a boundary."""
-        self._page_size = max(self._page_size, beton.page_size_for(num_bytes))
-        next_page = beton.align_up(self._position, self._page_size)
-        if self._position + num_bytes <= next_page:
-            return self._position
-        self._file.seek(next_page)
-        return next_page

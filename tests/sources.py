@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from datasets_tools.errors import PictureError
+from datasets_tools.sources.base import EntryList
 
 
 def pixels(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -58,21 +61,43 @@ class UnreadableEntry:
     label: int
 
     def read(self) -> bytes:
-        raise PermissionError(13, "Permission denied")
+        raise PictureError(self.key, "cannot be read: Permission denied")
 
 
 @dataclass(frozen=True)
+class GoneEntry:
+    """What is left of a disk that was pulled out."""
+
+    key: str
+    label: int
+
+    def read(self) -> bytes:
+        raise FileNotFoundError(2, "No such file or directory", self.key)
+
+
 class ListSource:
-    splits: Mapping[str, Sequence[Any]]
-    class_names: Sequence[str] = ("cat", "dog")
-    name: str = "list"
-    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    """A source of entries that are there already."""
+
+    name = "list"
+    notes: Sequence[str] = ()
+
+    def __init__(
+        self,
+        splits: Mapping[str, Sequence[Any]],
+        class_names: Sequence[str] = ("cat", "dog"),
+        options: Mapping[str, str | int | float | bool] | None = None,
+        label_sets: Mapping[str, Mapping[str, Sequence[Sequence[int]]]] | None = None,
+    ) -> None:
+        self.splits = {name: EntryList(entries) for name, entries in splits.items()}
+        self.class_names = class_names
+        self.options = options or {}
+        self.label_sets = label_sets or {}
+
+
+def good_entries(split: str, count: int) -> list[BytesEntry]:
+    """JPEGs of different sizes, labels in turn."""
+    return [BytesEntry(f"{split}{k}.jpg", k % 2, jpeg(40 + 3 * (k % 20), 64 - k % 20, seed=k)) for k in range(count)]
 
 
 def good_source(num_train: int = 6, num_val: int = 2) -> ListSource:
-    """JPEGs of different sizes, labels in turn."""
-
-    def entries(split: str, count: int) -> list[BytesEntry]:
-        return [BytesEntry(f"{split}{k}.jpg", k % 2, jpeg(40 + 3 * k, 64 - k, seed=k)) for k in range(count)]
-
-    return ListSource({"train": entries("t", num_train), "val": entries("v", num_val)})
+    return ListSource({"train": good_entries("t", num_train), "val": good_entries("v", num_val)})

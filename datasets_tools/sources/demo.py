@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from datasets_tools import photographs
+from datasets_tools.sources.base import EntryList, Options
 
 SplitName = Literal["train", "val"]
 Window = tuple[int, int, int, int]
@@ -137,7 +138,7 @@ class DemoSource:
         return "demo"
 
     @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
+    def options(self) -> Options:
         """What decides the pictures."""
         return {"seed": self.seed, "train_per_class": self.train_per_class, "val_per_class": self.val_per_class}
 
@@ -146,8 +147,18 @@ class DemoSource:
         """The photographs, by label."""
         return tuple(DIVISIONS)
 
+    @property
+    def label_sets(self) -> Mapping[str, Mapping[str, Sequence[Sequence[int]]]]:
+        """None: every picture shows one class."""
+        return {}
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """None: nothing is unusual."""
+        return ()
+
     @cached_property
-    def splits(self) -> Mapping[str, Sequence[DemoEntry]]:
+    def splits(self) -> Mapping[str, EntryList[DemoEntry]]:
         """The entries of `train` and `val`, class by class.
 
         Raises:
@@ -156,11 +167,13 @@ class DemoSource:
         photographs.photographs()  # Said now rather than once per picture from the workers.
         return {"train": self._entries("train", self.train_per_class), "val": self._entries("val", self.val_per_class)}
 
-    def _entries(self, split: SplitName, per_class: int) -> tuple[DemoEntry, ...]:
-        return tuple(
-            DemoEntry(photograph, label, split, label * per_class + k, self.seed)
-            for label, photograph in enumerate(self.class_names)
-            for k in range(per_class)
+    def _entries(self, split: SplitName, per_class: int) -> EntryList[DemoEntry]:
+        return EntryList(
+            [
+                DemoEntry(photograph, label, split, label * per_class + k, self.seed)
+                for label, photograph in enumerate(self.class_names)
+                for k in range(per_class)
+            ]
         )
 
 

@@ -6,141 +6,136 @@ file names sorted. Hidden files and folders are left out.
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from array import array
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from datasets_tools import files
 from datasets_tools.errors import SourceError
+from datasets_tools.sources.base import Names, Options, check_name
+from datasets_tools.sources.picture_files import EXTENSIONS, FileEntries, is_picture_name
 
-# torchvision's IMG_EXTENSIONS, and .gif: a GIF is to be refused by name, not passed over in silence.
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
 _LAYOUT = "expected {root}/train/<class>/*.jpg and {root}/val/<class>/*.jpg"
-
-
-@dataclass(frozen=True, slots=True)
-class FolderEntry:
-    """One picture file.
-
-    Attributes:
-        root: the split's folder.
-        key: the file's path below it, with forward slashes.
-        label: its class.
-    """
-
-    root: str
-    key: str
-    label: int
-
-    def read(self) -> bytes:
-        """Return the file's content.
-
-        Raises:
-            OSError: it cannot be read, or is no regular file (a pipe would be waited for without end).
-        """
-        path = Path(self.root, self.key)
-        if not path.is_file():
-            raise OSError(errno.EINVAL, "no regular file, or a link to nothing", str(path))
-        return path.read_bytes()
 
 
 class FolderSource:
     """List the pictures of a folder of splits of classes.
 
     Args:
-        path: the folder that holds `train`, `val`, or both; any other folder in it that holds folders is a split too.
+        location: path or URL of the folder that holds `train`, `val`, or both; any other folder in it that holds
+            folders is a split too.
 
     Attributes:
         class_names: names of the train split's class folders (of val's, where there is no train), sorted.
-        splits: the entries of each split, train and val first.
+        splits: the pictures of each split, train and val first.
         notes: what was passed over, one line each.
 
     Raises:
-        SourceError: the folder does not have that layout.
+        SourceError: the folder does not have that layout, or a name in it cannot be stored.
     """
 
     name = "folder"
 
-    def __init__(self, path: Path) -> None:
-        folders = _split_folders(path)
-        self.options: Mapping[str, str | int | float | bool] = {}
-        self.class_names: Sequence[str] = _folder_names(next(iter(folders.values())))
-        listings = {name: _Listing(folder, self.class_names) for name, folder in folders.items()}
-        self.splits: Mapping[str, Sequence[FolderEntry]] = {name: found.entries for name, found in listings.items()}
+    def __init__(self, location: str) -> None:
+        folders = _split_folders(location)
+        self.options: Options = {}
+        self.label_sets: Mapping[str, Mapping[str, Sequence[Sequence[int]]]] = {}
+        self.class_names: Sequence[str] = next(iter(folders.values()))
+        listings = {
+            name: ClassFolders(files.join(location, name), found, self.class_names) for name, found in folders.items()
+        }
+        self.splits: Mapping[str, FileEntries] = {name: listing.entries for name, listing in listings.items()}
         others = (
-            f"{path / name}: {found.num_other:,} files that are no pictures are left out"
-            for name, found in listings.items()
-            if found.num_other
+            f"{files.join(location, name)}: {listing.num_other:,} files that are no pictures are left out"
+            for name, listing in listings.items()
+            if listing.num_other
         )
         absent = [name for name in ("train", "val") if name not in folders]
-        missing = (f"{path} has no {name} folder: training needs both" for name in absent)
-        self.notes: tuple[str, ...] = (*others, *missing)
+        missing = (f"{location} has no {name} folder: training needs both" for name in absent)
+        self.notes: Sequence[str] = (*others, *missing)
 
 
-class _Listing:
-    """The pictures of one split, and how many other files lie among them."""
+class ClassFolders:
+    """The pictures of a folder of class folders.
 
-    def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
-        self.entries: list[FolderEntry] = []
+    Args:
+        location: path or URL of the folder.
+        found: names of the class folders in it, in order.
+        class_names: the classes, by label; each of `found` is one of them.
+
+    Attributes:
+        entries: the pictures, in `ImageFolder`'s order.
+        num_other: how many other files lie among them.
+
+    Raises:
+        SourceError: a folder is no class or holds no picture, or a name cannot be stored.
+    """
+
+    def __init__(self, location: str, found: Sequence[str], class_names: Sequence[str]) -> None:
         self.num_other = 0
+        self._location = location
+        self._keys = Names()
+        self._labels = array("q")
         labels = {name: label for label, name in enumerate(class_names)}
-        for name in _folder_names(folder):
+        for name in found:
+            check_name(name, location)
             if name not in labels:
                 raise SourceError(
-                    f"{folder / name}: class {name} is not a class of the train split. Every split must use the "
-                    "train split's classes: rename or remove the folder."
+                    f"{files.join(location, name)}: class {name} is not a class of the train split. Every split must "
+                    "use the train split's classes: rename or remove the folder."
                 )
-            self._add_class(folder, name, labels[name])
+            self._add_class(name, labels[name])
+        self.entries = FileEntries(location, self._keys, np.frombuffer(self._labels, np.int64))
 
-    def _add_class(self, folder: Path, name: str, label: int) -> None:
-        before = len(self.entries)
-        for key in _files_below(folder, name):
-            if Path(key).suffix.lower() in EXTENSIONS:
-                _check_utf8(folder, key)
-                self.entries.append(FolderEntry(str(folder), key, label))
+    def _add_class(self, name: str, label: int) -> None:
+        before = len(self._labels)
+        folder = files.join(self._location, name)
+        for path in files.walk(folder):
+            if is_picture_name(path):
+                check_name(path, folder)
+                self._keys.append(f"{name}/{path}")
+                self._labels.append(label)
             else:
                 self.num_other += 1
-        if len(self.entries) == before:
+        if len(self._labels) == before:
             raise SourceError(
-                f"{folder / name}: class {name} is empty: no file in it ends in one of "
+                f"{folder}: class {name} is empty: no file in it ends in one of "
                 f"{', '.join(sorted(EXTENSIONS))}. Add pictures or remove the folder."
             )
 
 
-def _check_utf8(folder: Path, key: str) -> None:
-    """Refuse a name that no manifest could hold."""
-    try:
-        key.encode()
-    except UnicodeEncodeError as error:
-        raise SourceError(f"{folder}: the name of {key!r} is not UTF-8. Rename the file or its folder.") from error
-
-
-def _split_folders(path: Path) -> dict[str, Path]:
-    """Return the folders of the splits: train, val, then the others in order."""
-    layout = _LAYOUT.format(root=path)
-    if not path.is_dir():
-        raise SourceError(f"{path}: no such folder; {layout}.")
-    names = _folder_names(path)
+def _split_folders(location: str) -> dict[str, list[str]]:
+    """Return the class folders of each split: train, val, then the others in order."""
+    layout = _LAYOUT.format(root=location)
+    if not _exists(location):
+        raise SourceError(f"{location}: no such folder; {layout}.")
+    names = folder_names(location)
     required = [name for name in ("train", "val") if name in names]
     if not required:
         found = f"it holds {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else "it holds no folder"
-        raise SourceError(f"{path}: has neither a train nor a val folder ({found}); {layout}.")
+        raise SourceError(f"{location}: has neither a train nor a val folder ({found}); {layout}.")
+    classes = {name: folder_names(files.join(location, name)) for name in [*required, *sorted({*names} - {*required})]}
     for name in required:
-        if not _folder_names(path / name):
-            raise SourceError(f"{path / name}: holds no class folders; {layout}.")
-    others = [name for name in names if name not in required and _folder_names(path / name)]
-    return {name: path / name for name in required + others}
+        if not classes[name]:
+            raise SourceError(f"{files.join(location, name)}: holds no class folders; {layout}.")
+    splits = {name: found for name, found in classes.items() if found}
+    for split in splits:
+        check_name(split, location)
+    return splits
 
 
-def _folder_names(path: Path) -> list[str]:
-    with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+def folder_names(location: str) -> list[str]:
+    """Return the names of the folders in a folder, sorted, hidden ones left out.
+
+    Raises:
+        SourceError: there is no such folder, or it cannot be listed.
+    """
+    return [child.name for child in files.children(location) if child.is_folder]
 
 
-def _files_below(folder: Path, name: str) -> Iterator[str]:
-    """Yield the paths of all files below a class folder, relative to the split's, in `ImageFolder`'s order."""
-    for parent, _, files in sorted(os.walk(folder / name, followlinks=True)):
-        relative = Path(parent).relative_to(folder)
-        if not any(part.startswith(".") for part in relative.parts):
-            yield from (str(relative / file) for file in sorted(files) if not file.startswith("."))
+def _exists(location: str) -> bool:
+    try:
+        return files.is_folder(location)
+    except OSError as error:
+        raise SourceError(f"{location}: cannot be reached: {files.why(error)}.") from error

@@ -1,95 +1,112 @@
-"""Extracted ILSVRC2012 folders: `train/n01440764/*.JPEG` and `val/n01440764/*.JPEG`, also in Kaggle's nesting.
+"""ILSVRC2012 in every form it comes in: the original archives, extracted class folders, Kaggle's CLS-LOC.
 
-The validation pictures come in one flat folder; they must have been sorted into class folders, as
-`valprep.sh` does it.
+Each form yields the same samples in the same order: by WordNet id, then by file name.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+from datasets_tools import files
 from datasets_tools.errors import SourceError
-from datasets_tools.sources.folder import FolderEntry, FolderSource
+from datasets_tools.sources.base import Entries, Options
+from datasets_tools.sources.imagenet_classes import NUM_CLASSES, class_names, official_wnids
+from datasets_tools.sources.imagenet_extra import real_labels, v2_pictures
+from datasets_tools.sources.imagenet_layouts import Layout, find_layout
 
-NUM_CLASSES = 1000
-# Where Kaggle's archive and the original one put train and val.
-_NESTINGS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "ILSVRC2012")
-_SYNSETS = "LOC_synset_mapping.txt"
-_WORDNET_ID = re.compile(r"n\d{8}")
+NUM_PICTURES = {"train": 1_281_167, "val": 50_000}
 
 
 class ImageNetSource:
-    """List the pictures of an extracted ILSVRC2012.
+    """List the pictures of ILSVRC2012.
 
     Args:
-        path: the folder that holds `train` and `val`, or Kaggle's `ILSVRC` folder around them.
+        location: the folder that holds the archives, or `train` and `val`, or Kaggle's `ILSVRC`; a path or URL.
+        partial: take a copy that is not whole; its classes are numbered in the order of their WordNet ids.
+        v2: the folder or plain tar file of an ImageNet-V2: class folders 0 to 999. Becomes the split `v2`.
+        real: ImageNet-ReaL's `real.json`: the right classes of each validation picture. Becomes val's label set `real`.
 
     Attributes:
-        class_names: WordNet ids, sorted, each followed by its words where `LOC_synset_mapping.txt` gives them.
+        class_names: like `n01440764 tench`, by label.
         splits: the entries of each split.
-        notes: what was passed over, and a number of classes that is not 1000; one line each.
+        label_sets: `real` of val, where asked for.
+        notes: what was recognised and passed over, one line each.
 
     Raises:
-        SourceError: the folder does not have that layout.
+        SourceError: the location holds no such layout, or a damaged or incomplete one.
     """
 
     name = "imagenet"
 
-    def __init__(self, path: Path) -> None:
-        root = _root(path)
-        _check_sorted(root)
-        folders = FolderSource(root)
-        _check_wordnet_ids(root, folders.class_names)
-        words = _words(path, root)
-        self.options: Mapping[str, str | int | float | bool] = {}
-        self.class_names: Sequence[str] = [
-            f"{wnid} {words[wnid]}" if wnid in words else wnid for wnid in folders.class_names
-        ]
-        self.splits: Mapping[str, Sequence[FolderEntry]] = folders.splits
-        self.notes = (*folders.notes, *_class_note(root, len(self.class_names)))
+    def __init__(self, location: str, *, partial: bool = False, v2: str | None = None, real: str | None = None) -> None:
+        try:
+            layout = find_layout(location)
+        except OSError as error:
+            raise SourceError(f"{location}: cannot be reached: {files.why(error)}.") from error
+        wnids = _classes(location, layout)
+        labels = {wnid: label for label, wnid in enumerate(wnids)}
+        splits: dict[str, Entries] = {name: found.entries(labels) for name, found in layout.splits.items()}
+        missing = _missing(splits, wnids)
+        if missing and not partial:
+            raise SourceError(
+                f"{location}: is not the whole of ILSVRC2012: {missing}. Add what is missing, or pass --partial to "
+                "convert what is there."
+            )
+        notes = [layout.description, *(note for found in layout.splits.values() for note in found.notes)]
+        if missing:
+            notes.append(f"{location}: partial: {missing}; classes are numbered by the WordNet ids that are there")
+        if v2 is not None or real is not None:
+            _check_official(location, wnids)
+        if v2 is not None:
+            splits["v2"], more = v2_pictures(v2, partial=partial)
+            notes.extend(more)
+        self.options: Options = _given(partial=bool(missing), v2=v2 is not None, real=real is not None)
+        self.class_names: Sequence[str] = class_names(wnids)
+        self.splits: Mapping[str, Entries] = splits
+        self.label_sets: Mapping[str, Mapping[str, Sequence[Sequence[int]]]] = (
+            {} if real is None else {"val": {"real": real_labels(real, splits.get("val"))}}
+        )
+        self.notes: Sequence[str] = tuple(notes)
 
 
-def _root(path: Path) -> Path:
-    for nesting in _NESTINGS:
-        if (path / nesting / "train").is_dir() or (path / nesting / "val").is_dir():
-            return path / nesting
-    raise SourceError(
-        f"{path}: no extracted ILSVRC2012 here; expected {path}/train/n01440764/*.JPEG and "
-        f"{path}/val/n01440764/*.JPEG, or the same below ILSVRC/Data/CLS-LOC. Extract the archives first."
-    )
+def _given(**options: bool) -> Options:
+    return {name: True for name, given in options.items() if given}
 
 
-def _check_sorted(root: Path) -> None:
-    """Refuse the flat validation folder of the archive, whose pictures would otherwise have no labels."""
-    val = root / "val"
-    if val.is_dir() and next(val.glob("*.JPEG"), None) is not None:
+def _classes(location: str, layout: Layout) -> tuple[str, ...]:
+    """Return the WordNet ids of the train split, of val's where there is no train."""
+    wnids = next(iter(layout.splits.values())).wnids
+    for name, found in layout.splits.items():
+        others = sorted(set(found.wnids) - set(wnids))
+        if others:
+            raise SourceError(
+                f"{location}: {name} has pictures of {len(others):,} classes that train does not have "
+                f"({_few(others)}). Every split must use the train split's classes: add them there, or remove "
+                "the pictures."
+            )
+    return tuple(wnids)
+
+
+def _missing(splits: Mapping[str, Entries], wnids: Sequence[str]) -> str:
+    """Say how the numbers of pictures and classes differ from ILSVRC2012's; nothing where they agree."""
+    found = {f"{name} pictures": len(splits[name]) if name in splits else 0 for name in NUM_PICTURES}
+    found["classes"] = len(wnids)
+    expected = {**{f"{name} pictures": number for name, number in NUM_PICTURES.items()}, "classes": NUM_CLASSES}
+    said = [f"{found[what]:,} {what} (of {number:,})" for what, number in expected.items() if found[what] != number]
+    strangers = sorted(set(wnids) - set(official_wnids()))
+    if strangers:
+        said.append(f"{len(strangers):,} classes are not ILSVRC2012's ({_few(strangers)})")
+    return ", ".join(said)
+
+
+def _check_official(location: str, wnids: Sequence[str]) -> None:
+    """Refuse V2's and ReaL's labels, which are numbers of the 1,000 classes, for any other classes."""
+    if tuple(wnids) != official_wnids():
         raise SourceError(
-            f"{val}: holds pictures that lie in no class folder; expected {val}/n01440764/*.JPEG. Sort them by "
-            "their labels first (valprep.sh moves each into its class's folder)."
+            f"{location}: has {len(wnids):,} classes; ImageNet-V2 and ImageNet-ReaL are labelled with the numbers of "
+            f"all {NUM_CLASSES:,}. Leave out --v2 and --real, or add the missing classes."
         )
 
 
-def _check_wordnet_ids(root: Path, class_names: Sequence[str]) -> None:
-    for name in class_names:
-        if not _WORDNET_ID.fullmatch(name):
-            raise SourceError(
-                f"{root}: class folder {name} is not a WordNet id like n01440764. Use `fastbot convert folder` for "
-                "other data sets."
-            )
-
-
-def _words(path: Path, root: Path) -> dict[str, str]:
-    """Return the words of each WordNet id, from Kaggle's mapping where it lies at the top or beside the splits."""
-    for file in (path / _SYNSETS, root / _SYNSETS):
-        if file.is_file():
-            lines = (line.partition(" ") for line in file.read_text(encoding="utf-8").splitlines())
-            return {wnid: words.strip() for wnid, _, words in lines if words.strip()}
-    return {}
-
-
-def _class_note(root: Path, num_classes: int) -> tuple[str, ...]:
-    if num_classes == NUM_CLASSES:
-        return ()
-    return (f"{root}: has {num_classes:,} classes; ILSVRC2012 has {NUM_CLASSES:,}",)
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(error, 1)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        _fail(OSError(f"{error}. Free space, then go on with --resume") if full else error, 1)
+        _fail(OSError(f"{error}. Free space, then run it again (training goes on with --resume)") if full else error, 1)
     sys.exit(0)
 
 

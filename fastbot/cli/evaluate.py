@@ -16,6 +16,13 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder made by `fastbot train`.")],
     data: Annotated[Path, typer.Option(help="A store made by `fastbot convert`.")],
     split: Annotated[str, typer.Option(help="Which split of it to score.")] = "val",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Score by this label set of the split, such as `real`, in which a picture has any number of right "
+            "classes; those without one do not count."
+        ),
+    ] = None,
     checkpoint: Annotated[str, typer.Option(help="`best`, `last`, or a folder of RUN/checkpoints.")] = "best",
     backend: Annotated[BackendName, typer.Option(help="What decodes the pictures.")] = BackendName.auto,
     device: Annotated[DeviceName, typer.Option(help="What computes.")] = DeviceName.auto,
@@ -23,11 +30,14 @@ def evaluate(
     """Score a trained model; every picture counts exactly once.
 
     Example: [bold]fastbot eval demo/run --data demo/data[/]
+
+    On ImageNet's reassessed labels: [bold]fastbot eval RUN --data imagenet --labels real[/]
     """
     from fastbot.build import loss_of, model_on, precision_of
-    from fastbot.cli.session import Session, check_classes, summary_lines
+    from fastbot.cli.session import Session, check_classes, score_lines, summary_lines
     from fastbot.distributed import joined
     from fastbot.evaluate import evaluate as score
+    from fastbot.evaluate import evaluate_label_lists
     from fastbot.runs import RunFolder
 
     folder = RunFolder(run)
@@ -36,19 +46,19 @@ def evaluate(
     with joined(device.value) as ranks:
         session = Session(recipe, data, backend.value, ranks)
         check_classes(loaded.identity.class_names, session.store)
+        label_lists = session.store.split(split).label_lists(labels) if labels else None
         model = model_on(recipe, session.store.num_classes, ranks.device)
         model.load_state_dict(loaded.weights)
         with closing(session.open_eval(split)) as pipeline:
             precision = precision_of(recipe, ranks.device)
-            scores = score(model, pipeline, loss_of(recipe), precision, ranks)
+            if label_lists is None:
+                scores = score(model, pipeline, loss_of(recipe), precision, ranks)
+            else:
+                scores = evaluate_label_lists(model, pipeline, label_lists, precision, ranks)
     if not ranks.is_first:
         return
     console = Console(markup=False, highlight=False, soft_wrap=True)
     if summary := folder.summary():
         summary_lines(summary, recipe, folder.path, console)
-    console.print(
-        f"scored      {loaded.path.name} ({checkpoint}) on {data}, split {split}, backend {session.backend.name}"
-    )
-    console.print(
-        f"            top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, loss {scores['loss']:.3f}", style="bold"
-    )
+    scored = f"scored      {loaded.path.name} ({checkpoint}) on {data}, split {split}, backend {session.backend.name}"
+    score_lines(scored, scores, labels, len(session.store.split(split)), console)

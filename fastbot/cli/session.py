@@ -139,6 +139,25 @@ def check_classes(class_names: tuple[str, ...], store: Store) -> None:
         )
 
 
+def score_lines(scored: str, scores: dict[str, float], labels: str | None, num_samples: int, console: Console) -> None:
+    """Print what an evaluation came to.
+
+    Args:
+        scored: what was scored, on what.
+        scores: as `evaluate`, or with `labels` as `evaluate_label_lists` returns them.
+        labels: the label set, if not the split's own labels.
+        num_samples: of the split.
+        console: where to print.
+    """
+    accuracy = f"top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}"
+    console.print(scored)
+    if labels is None:
+        accuracy += f", loss {scores['loss']:.3f}"
+    else:
+        console.print(f"labels      {labels}: {scores['num_samples']:,.0f} of {num_samples:,} pictures have any")
+    console.print(f"            {accuracy}", style="bold")
+
+
 def summary_lines(summary: dict[str, Any], recipe: Recipe, run: Path, console: Console) -> None:
     """Print the end of a training."""
     paper = f"; paper {recipe.paper.top1:.2%}" if recipe.paper and recipe.paper.top1 else ""

@@ -1,7 +1,8 @@
 """NVIDIA DALI: decodes only a picture's window, on the GPU through nvJPEG, or with its CPU operators without one.
 
-The bytes go from the store's memory map straight to DALI's decoder, the pixels from DALI's memory straight to torch;
-neither is copied on the way. Without a CUDA device nothing here touches CUDA.
+A JPEG's bytes go from the store's memory map straight to DALI's decoder, the pixels from DALI's memory straight to
+torch; neither is copied on the way. Of a picture stored raw, the window is copied into a PNM file in memory: DALI's
+decoders take no bare pixels. Without a CUDA device nothing here touches CUDA.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 from torch.utils.dlpack import from_dlpack
 
+from datasets_tools.index import StoredFormat
 from datasets_tools.store import Split
-from pipelines.backends.torch import decode_picture
+from pipelines.backends.raw import raw_window
+from pipelines.backends.torch import read_window
 from pipelines.batch import BatchPlan
 from pipelines.errors import BadPictureError, PipelineError
 
-# JPEG bytes; then top and left, height and width of the window; then where in it the box starts and ends.
+# JPEG or PNM bytes; then top and left, height and width of the window; then where in it the box starts and ends.
 _INPUT_TYPES = [types.UINT8, types.INT32, types.INT32, types.FLOAT, types.FLOAT]
 _DaliInputs = tuple[
     list[NDArray[np.uint8]], NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]
@@ -176,7 +179,7 @@ class DaliBackend:
         suspects = plan.ids[[int(named[1])]] if named else plan.ids
         for sample_id in suspects.tolist():
             try:
-                decode_picture(self._split, sample_id)
+                read_window(self._split, sample_id, [0, 0, 1, 1])
             except BadPictureError as error:
                 return error.with_traceback(None)
         reason = _reason(message)
@@ -239,11 +242,30 @@ class _Feed:
             raise self._failure
 
     def _inputs(self, plan: BatchPlan) -> _DaliInputs:
-        anchors, shapes = (np.ascontiguousarray(part) for part in np.hsplit(plan.windows, 2))
+        split, ids = self._split, plan.ids.tolist()
+        anchors, shapes = (np.array(part, order="C") for part in np.hsplit(plan.windows, 2))
         starts = plan.boxes[:, :2] - anchors
         ends = starts + plan.boxes[:, 2:]
-        encoded = [self._split.encoded(sample_id) for sample_id in plan.ids.tolist()]
+        raw = split.formats[plan.ids] == StoredFormat.RAW
+        encoded = [
+            _pnm(raw_window(split, sample_id, window)) if is_raw else split.encoded(sample_id)
+            for sample_id, window, is_raw in zip(ids, plan.windows.tolist(), raw.tolist(), strict=True)
+        ]
+        anchors[raw] = 0  # their files are the windows: decoding a PNM costs by all of its pixels
         return encoded, anchors, shapes, starts.astype(np.float32), ends.astype(np.float32)
+
+
+def _pnm(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return uint8 (height, width, 3) RGB pixels as a binary PPM file: uint8 (size,).
+
+    Source: the Netpbm format, https://netpbm.sourceforge.net/doc/ppm.html.
+    """
+    height, width, _ = pixels.shape
+    header = np.frombuffer(b"P6\n%d %d\n255\n" % (width, height), np.uint8)
+    file = np.empty(header.size + pixels.size, np.uint8)
+    file[: header.size] = header
+    file[header.size :].reshape(pixels.shape)[:] = pixels
+    return file
 
 
 def _device_index(device: torch.device) -> int:

@@ -1,9 +1,9 @@
-"""The `ffcv` backend: FFCV's Loader executes plans over the store's own `.beton` file.
+"""The `ffcv` backend: FFCV's compiled loader executes plans over the store's own `.beton` files.
 
-FFCV's operations see sample ids only and its Loader refuses foreign orders. Its Loader, memory manager and compiled
-graph stay the engine, but an epoch walks plans: a batch's `metadata` is that batch's rows of the plan, and its
-`batch_indices` are positions in it. FFCV's own epoch thread dies silently on an error, leaks when a loop is left, and
-sets torch's thread count; ours does none of that.
+FFCV's operations see sample ids only, and its Loader opens one file and refuses foreign orders. Its graph, compiler,
+buffers and decoder stay the engine, over all shards of a split at once, but an epoch walks plans: a batch's `metadata`
+is that batch's rows of the plan, and its `batch_indices` are positions in it. FFCV's own epoch thread dies silently on
+an error, leaks when a loop is left, and sets torch's thread count; ours does none of that.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from queue import Empty, Full
-from typing import Any
 
 import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datasets_tools.index import StoredFormat
 from datasets_tools.store import Split
-from pipelines.backends.ffcv_decoder import DECODED, PlannedDecoder, PlanRows, complaint, share_out
-from pipelines.backends.ffcv_import import EpochIterator, Loader, OrderOption, PipelineSpec, thread_counts_kept
+from pipelines.backends.ffcv_decoder import DECODED, PlannedDecoder, PlanRows, complaint, decoding_costs, share_out
+from pipelines.backends.ffcv_import import EpochIterator, MemoryLoader
 from pipelines.batch import BatchPlan
 from pipelines.errors import BadPictureError, PipelineError, SpecError
 
@@ -54,18 +54,7 @@ class FfcvBackend:
         self._decoder = PlannedDecoder(num_workers)
         self._epochs: weakref.WeakSet[PlanEpoch] = weakref.WeakSet()
         _log.info("ffcv compiles its decoder during the first batch of every process: a few seconds")
-        with thread_counts_kept():
-            self._loader = Loader(
-                str(split.path),
-                batch_size=1,  # each epoch sets it
-                num_workers=num_workers,
-                os_cache=True,
-                order=OrderOption.SEQUENTIAL,
-                seed=0,  # not used, but without one FFCV draws from numpy's global generator
-                pipelines={"image": PipelineSpec("image", decoder=self._decoder), "label": None},
-                drop_last=False,
-                batches_ahead=ahead,
-            )
+        self._loader = MemoryLoader(split.data, self._decoder, num_workers=num_workers, batches_ahead=ahead)
 
     def pixels(self, plans: Iterable[BatchPlan]) -> Generator[torch.Tensor]:
         """Yield one uint8 (n, H, W, 3) RGB tensor per plan, on the CPU, valid until the next is requested.
@@ -108,11 +97,10 @@ class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
 
     closed: bool  # FFCV's
 
-    def __init__(self, loader: Any, split: Split, first: BatchPlan, plans: Iterator[BatchPlan]) -> None:
+    def __init__(self, loader: MemoryLoader, split: Split, first: BatchPlan, plans: Iterator[BatchPlan]) -> None:
         self._split = split
         self._shape = (len(first.ids), first.output_size)
         self._plans = plans
-        self._field = f"f{loader.field_name_to_f_ix['image']}"
         super().__init__(loader, order=())  # starts the thread
 
     def run(self) -> None:
@@ -158,21 +146,24 @@ class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
         self.memory_context.__exit__(None, None, None)
 
     def _decode(self, step: int, plan: BatchPlan) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        self.metadata = {self._field: self._rows(plan)}
+        self.metadata = {self.loader.FIELD: self._rows(plan)}
         slot = step % len(self.cuda_streams)  # one more than the queue and the consumer hold
         ((pixels, status),) = self.run_pipeline(step, np.arange(len(plan.ids)), slot, None)
         return pixels, status
 
     def _rows(self, plan: BatchPlan) -> PlanRows:
         split, ids = self._split, plan.ids
+        sizes, raw = split.sizes[ids], split.formats[ids] == StoredFormat.RAW
         return PlanRows(
             addresses=split.offsets[ids],
+            sizes=sizes,
+            raw=raw,
             heights=split.heights[ids],
             widths=split.widths[ids],
             # Copies: a strided or read-only array is another type to numba, and would be compiled for again.
             windows=np.array(plan.windows, np.int32, order="C"),
             boxes=np.array(plan.boxes, np.float64, order="C"),
-            workers=share_out(split.sizes[ids], self.loader.num_workers),
+            workers=share_out(decoding_costs(sizes, raw), self.loader.num_workers),
         )
 
     def _check_plan(self, plan: BatchPlan) -> None:

@@ -1,4 +1,4 @@
-"""The FFCV operation that executes a plan's geometry: one batch's JPEGs and boxes in, pixels and statuses out.
+"""The FFCV operation that executes a plan's geometry: one batch's samples and boxes in, pixels and statuses out.
 
 FFCV's own decoders choose crops themselves, ignore the JPEG decoder's return code, so that a damaged picture shows
 what the slot held before, and take scratch of batch x tallest x widest. This one does none of that.
@@ -23,12 +23,17 @@ from pipelines.resample import resample
 DECODED = 0
 _FAILED = 1
 
+# Raw bytes that are resampled while one byte of a JPEG is decoded and resampled. Measured at 500 x 375, quality 90:
+# 0.45 and 15.6 ns a byte on one core.
+RAW_BYTES_PER_JPEG_BYTE = np.uint64(32)
+
 
 class PlanRows(NamedTuple):
     """One batch, in the columns the compiled decoder reads.
 
     Attributes:
-        addresses: uint64 (n,), where the JPEG lies in the file.
+        addresses, sizes: uint64 (n,), where the sample's bytes lie in the split's `data`.
+        raw: bool (n,), whether they are pixels; a JPEG otherwise.
         heights, widths: int32 (n,), of the whole picture.
         windows: int32 (n, 4), as in `BatchPlan`.
         boxes: float64 (n, 4), likewise.
@@ -36,11 +41,18 @@ class PlanRows(NamedTuple):
     """
 
     addresses: NDArray[np.uint64]
+    sizes: NDArray[np.uint64]
+    raw: NDArray[np.bool_]
     heights: NDArray[np.int32]
     widths: NDArray[np.int32]
     windows: NDArray[np.int32]
     boxes: NDArray[np.float64]
     workers: NDArray[np.int32]
+
+
+def decoding_costs(sizes: NDArray[np.uint64], raw: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Return what rows cost a worker, in bytes of JPEG; `sizes` and `raw` as in `PlanRows`."""
+    return np.where(raw, sizes // RAW_BYTES_PER_JPEG_BYTE, sizes)
 
 
 def share_out(costs: NDArray[np.uint64], num_workers: int) -> NDArray[np.int32]:
@@ -81,7 +93,7 @@ def complaint(data: NDArray[np.uint8], height: int, width: int) -> str:
 
 
 class PlannedDecoder(Operation):  # type: ignore[misc]  # ffcv is untyped
-    """Decode each row's JPEG and resample its box, with one scratch picture a thread.
+    """Decode each row's JPEG and resample its box, with one scratch picture a thread; raw pixels are read in place.
 
     Yields pixels, uint8 (n, H, W, 3), and a status per row, uint8 (n,); a row is pixels only where it is `DECODED`.
 
@@ -105,31 +117,35 @@ class PlannedDecoder(Operation):  # type: ignore[misc]  # ffcv is untyped
 
     def generate_code(self) -> Callable[..., Any]:
         """Return the function that FFCV compiles and calls once a batch."""
-        read = self.memory_read
         imdecode = Compiler.compile(libffcv.imdecode)
         workers = Compiler.get_iterator()  # prange, or range for one thread
         num_workers = self._num_workers
 
-        def decode(batch_indices, memory, rows, storage_state):  # type: ignore[no-untyped-def]  # numba infers
+        def decode(batch_indices, memory, rows, file):  # type: ignore[no-untyped-def]  # numba infers
             pixels, status = memory
             status[:] = _FAILED
             for worker in workers(num_workers):
                 largest = 0
                 for row in batch_indices:
-                    if rows.workers[row] == worker:
+                    if rows.workers[row] == worker and not rows.raw[row]:
                         largest = max(largest, 3 * rows.heights[row] * rows.widths[row])
                 scratch = np.empty(largest, np.uint8)
                 for row in batch_indices:
                     if rows.workers[row] != worker:
                         continue
                     height, width = rows.heights[row], rows.widths[row]
-                    data = read(rows.addresses[row], storage_state)
-                    # The scratch is as large as the store says: what says otherwise must not be decoded into it.
-                    if jpeg_size(data) != (height, width):
-                        continue
-                    if imdecode(data, scratch, height, width, height, width, 0, 0, 1, 1, False, False) == 0:
-                        resample(scratch, width, rows.windows[row], rows.boxes[row], pixels[row])
-                        status[row] = DECODED
+                    data = file[rows.addresses[row] : rows.addresses[row] + rows.sizes[row]]
+                    if rows.raw[row]:
+                        picture = data  # as large as height and width say: opening the split has checked it
+                    else:
+                        # The scratch is as large as the store says: what says otherwise must not be decoded into it.
+                        if jpeg_size(data) != (height, width):
+                            continue
+                        if imdecode(data, scratch, height, width, height, width, 0, 0, 1, 1, False, False) != 0:
+                            continue
+                        picture = scratch
+                    resample(picture, width, rows.windows[row], rows.boxes[row], pixels[row])
+                    status[row] = DECODED
             return pixels, status
 
         decode.is_parallel = True  # type: ignore[attr-defined]  # FFCV's flag; one thread compiles serially

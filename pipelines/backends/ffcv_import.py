@@ -1,17 +1,19 @@
-"""FFCV's classes, without what importing and using them does to the rest of the process."""
+"""FFCV's classes, without what importing and using them does to the rest of the process, and a loader without files."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numba
 import numba.typed
 import numpy as np
 import torch
 from numba import types
+from numpy.typing import NDArray
 
 
 @contextmanager
@@ -42,31 +44,71 @@ def _without_typed_dicts() -> Iterator[None]:
 with thread_counts_kept(), _without_typed_dicts(), warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it imports distutils
     from ffcv import libffcv
-    from ffcv.loader import Loader, OrderOption
+    from ffcv.fields import RGBImageField
     from ffcv.loader import loader as _loader_module
     from ffcv.loader.epoch_iterator import EpochIterator
-    from ffcv.memory_managers.os_cache import OSCacheContext, OSCacheManager
+    from ffcv.memory_managers.os_cache import OSCacheManager
     from ffcv.pipeline.allocation_query import AllocationQuery
     from ffcv.pipeline.compiler import Compiler
+    from ffcv.pipeline.graph import Graph
     from ffcv.pipeline.operation import Operation
     from ffcv.pipeline.pipeline_spec import PipelineSpec
 
 
+class MemoryLoader:
+    """What an `EpochIterator` needs of a `Loader`: one field's compiled decoder, over bytes that are in memory.
+
+    FFCV's own opens one file, reads the tables of all its samples and lists the pages of each, 600 MiB for ImageNet,
+    draws from numpy's global generator, and sets the process's thread counts.
+
+    Args:
+        data: uint8 (size,), what the decoder gets as its storage state.
+        decoder: gets `metadata[FIELD]` of the iterator as its metadata.
+        num_workers: threads that the decoder is compiled for.
+        batches_ahead: decoded and not yet taken.
+
+    Attributes:
+        batch_size: rows that the buffers of the next epoch are made for.
+    """
+
+    FIELD: ClassVar[str] = "f0"
+
+    def __init__(self, data: NDArray[np.uint8], decoder: Operation, *, num_workers: int, batches_ahead: int) -> None:
+        self.batch_size = 1
+        self.num_workers = num_workers
+        self.batches_ahead = batches_ahead
+        self.reader = SimpleNamespace(metadata={self.FIELD: None})  # each batch has its own
+        self.memory_manager = _Memory(data)
+        spec, handler = PipelineSpec("image", decoder=decoder), RGBImageField()
+        self.graph = Graph({"image": spec}, {"image": handler}, {"image": 0}, self.reader.metadata, memory_read=None)
+        with thread_counts_kept():
+            Compiler.set_num_threads(num_workers)
+            _, code = self.graph.collect_requirements()
+            self.code = self.graph.codegen_all(code)
+
+
+class _Memory(nullcontext[None]):
+    """FFCV's memory manager and its context at once: every epoch reads the same bytes, there is nothing to load."""
+
+    def __init__(self, data: NDArray[np.uint8]) -> None:
+        super().__init__()
+        self.state = data
+
+    def schedule_epoch(self, batches: object) -> _Memory:
+        """Return what an epoch reads from."""
+        return self
+
+    def start_batch(self, batch: int) -> None:
+        """Load nothing."""
+
+
 class ReadOnlyFile(OSCacheManager):  # type: ignore[misc]  # ffcv is untyped
-    """FFCV's memory-mapped file, with types of its own and without tables of pages.
+    """FFCV's memory-mapped file, with types of its own.
 
     FFCV's `state_type` says that the file is read-only by assigning to numba's one shared type of uint8 arrays. That
     changes the type's hash under every function that was compiled for such arrays, anywhere in the process: the next
-    look at their signatures is a KeyError. And its constructor lists the pages of each sample, which only FFCV's other
-    memory manager reads: seconds and 600 MiB a process for ImageNet.
+    look at their signatures is a KeyError.
     """
-
-    def __init__(self, reader: Any) -> None:
-        order = np.argsort(reader.alloc_table["ptr"])
-        self.reader = reader
-        self.ptrs = reader.alloc_table["ptr"][order]
-        self.sizes = reader.alloc_table["size"][order]
-        self.context = OSCacheContext(self)
 
     @property
     def state_type(self) -> Any:
@@ -84,17 +126,15 @@ class ReadOnlyFile(OSCacheManager):  # type: ignore[misc]  # ffcv is untyped
         return Compiler.compile(read)
 
 
-# Loader has no argument for it. Stock loaders in the same process get it too, or they would do the damage.
+# For stock loaders in the same process, which would do the damage; Loader has no argument for it.
 _loader_module.OSCacheManager = ReadOnlyFile
 
 __all__ = [
     "AllocationQuery",
     "Compiler",
     "EpochIterator",
-    "Loader",
+    "MemoryLoader",
     "Operation",
-    "OrderOption",
-    "PipelineSpec",
     "libffcv",
     "thread_counts_kept",
 ]

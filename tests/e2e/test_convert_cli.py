@@ -68,9 +68,14 @@ def test_imagenet_folders_become_a_store(tmp_path: Path) -> None:
         for wnid in ("n01440764", "n01443537"):
             (tmp_path / "in" / split / wnid).mkdir(parents=True)
             (tmp_path / "in" / split / wnid / "1.JPEG").write_bytes(jpeg(300, 400))
-    done = fastbot("convert", "imagenet", tmp_path / "in", tmp_path / "store", "--max-side", 200, "--workers", 1)
+    arguments = "convert", "imagenet", tmp_path / "in", tmp_path / "store", "--max-side", 200, "--workers", 1
+    refused = fastbot(*arguments)
+    assert refused.returncode == 1
+    assert "--partial" in refused.stderr
+    done = fastbot(*arguments, "--partial")
     assert done.returncode == 0
-    assert "has 2 classes; ILSVRC2012 has 1,000" in done.stdout
+    assert "note: " in done.stdout
+    assert Store(tmp_path / "store").class_names[0] == "n01440764 tench"
     assert Store(tmp_path / "store").split("val").widths.tolist() == [200, 200]
 
 
@@ -83,20 +88,22 @@ def test_the_demo_becomes_a_store(tmp_path: Path) -> None:
 
 
 def test_bad_pictures_fail_the_run_with_all_their_names_or_are_left_out(pictures: Path, tmp_path: Path) -> None:
-    (pictures / "train/cat/gif.jpg").write_bytes(encoded(pixels(50, 70), "GIF"))
+    (pictures / "train/cat/text.jpg").write_bytes(b"not a picture")
     (pictures / "train/dog/cut.jpg").write_bytes(jpeg()[:-300])
     (pictures / "val/dog/empty.jpg").write_bytes(b"")
     failed = fastbot("convert", "folder", pictures, tmp_path / "store", "--workers", 2)
     assert failed.returncode == 1
-    for line in ("train/cat/gif.jpg: is a GIF", "train/dog/cut.jpg: ends early", "val/dog/empty.jpg: is empty"):
+    for line in ("train/cat/text.jpg: is no picture", "train/dog/cut.jpg: ends early", "val/dog/empty.jpg: is empty"):
         assert line in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+    assert not (tmp_path / "store").exists()
 
-    skipped = fastbot("convert", "folder", pictures, tmp_path / "store", "--on-bad-image", "skip", "--workers", 2)
+    skip = ("--on-bad-image", "skip", "--resume")
+    skipped = fastbot("convert", "folder", pictures, tmp_path / "store", *skip, "--workers", 2)
     assert skipped.returncode == 0
     assert "left out dog/empty.jpg: is empty" in skipped.stdout
     assert len(Store(tmp_path / "store").split("val")) == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "store"}
 
 
 @pytest.mark.parametrize(
@@ -138,16 +145,21 @@ def test_no_space_left_is_one_line_and_leaves_nothing(pictures: Path, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
-def test_a_killed_conversion_leaves_no_store_and_does_not_stop_the_next(tmp_path: Path) -> None:
-    command = [*RUN, "convert", "demo", str(tmp_path / "store"), "--workers", "1"]
+def test_a_killed_conversion_leaves_no_store_and_is_not_taken_up_unasked(tmp_path: Path) -> None:
+    command = [*RUN, "convert", "demo", str(tmp_path / "store"), "--workers", "1", "--shards", "20"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        while not list(tmp_path.glob(".store.partial-*/train.beton")):
+        while not list(tmp_path.glob(".store.partial/*.finished.json")):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "store").exists()
-    again = fastbot("convert", "demo", tmp_path / "store", "--train-per-class", 1, "--val-per-class", 1, "--workers", 1)
-    assert again.returncode == 0
+    again = fastbot("convert", "demo", tmp_path / "store", "--workers", 1, "--shards", 20)
+    assert again.returncode == 1
+    assert "holds a conversion that was interrupted" in again.stderr
+    other = fastbot("convert", "demo", tmp_path / "store", "--workers", 1, "--shards", 20, "--seed", 1, "--resume")
+    assert "source.seed: 0 then, 1 now" in other.stderr
+    resumed = fastbot("convert", "demo", tmp_path / "store", "--workers", 2, "--shards", 20, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
@@ -160,7 +172,16 @@ def test_show_names_what_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    "command", [("convert", "folder"), ("convert", "imagenet"), ("convert", "demo"), ("store", "show")]
+    "command",
+    [
+        ("convert", "folder"),
+        ("convert", "imagenet"),
+        ("convert", "parquet"),
+        ("convert", "webdataset"),
+        ("convert", "list"),
+        ("convert", "demo"),
+        ("store", "show"),
+    ],
 )
 def test_help_has_an_example(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -1,4 +1,4 @@
-"""Photographs and textures as every kind of JPEG that a store may hold."""
+"""Photographs and textures as every kind of JPEG that a store may hold, and as raw pixels."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ TEXTURES = {
     "gravel EXIF 6": ("gravel", {"subsampling": "4:4:4", "quality": 98, "orientation": _ROTATE_270}),
     "chirp": ("chirp", {"subsampling": "4:2:0", "quality": 98}),
 }
+# Photographs as raw pixels.
+RAW = ("astronaut", "chelsea", "coffee", "rocket")
 
 
 def _chirp() -> NDArray[np.uint8]:
@@ -43,3 +45,8 @@ def stored(key: str, source: str, *, mode: str = "RGB", orientation: int = 1, **
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", exif=exif, **encoding)
     return StoredPicture(key, buffer.getvalue(), image.height, image.width)
+
+
+def stored_raw(source: str) -> StoredPicture:
+    pixels = load(source)
+    return StoredPicture(f"{source} raw", pixels.tobytes(), *pixels.shape[:2], raw=True)

@@ -1,4 +1,4 @@
-"""What every backend's pixels are compared with: Pillow's decoder and Pillow's resampling."""
+"""What every backend's pixels are compared with: Pillow's decoder (or the raw pixels) and Pillow's resampling."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from datasets_tools.index import StoredFormat
 from datasets_tools.store import Split
 from pipelines.batch import BatchPlan
 
@@ -15,14 +16,20 @@ from pipelines.batch import BatchPlan
 def reference_pixels(split: Split, plan: BatchPlan) -> NDArray[np.uint8]:
     """Return uint8 (n, H, W, 3): each row's window cut out, and its box in it resized."""
     rows = zip(plan.ids.tolist(), plan.windows.tolist(), plan.boxes.tolist(), strict=True)
-    return np.stack([_row(split.encoded(sample_id), window, box, plan.output_size) for sample_id, window, box in rows])
+    return np.stack(
+        [_row(_picture(split, sample_id), window, box, plan.output_size) for sample_id, window, box in rows]
+    )
 
 
-def _row(
-    encoded: NDArray[np.uint8], window: list[int], box: list[float], output_size: tuple[int, int]
-) -> NDArray[np.uint8]:
+def _picture(split: Split, sample_id: int) -> Image.Image:
+    data = split.encoded(sample_id).tobytes()
+    if split.formats[sample_id] == StoredFormat.RAW:
+        return Image.frombytes("RGB", (int(split.widths[sample_id]), int(split.heights[sample_id])), data)
+    return Image.open(io.BytesIO(data)).convert("RGB")  # opening does not apply EXIF orientation
+
+
+def _row(picture: Image.Image, window: list[int], box: list[float], output_size: tuple[int, int]) -> NDArray[np.uint8]:
     top, left, height, width = window
-    picture = Image.open(io.BytesIO(encoded.tobytes())).convert("RGB")  # opening does not apply EXIF orientation
     region = picture.crop((left, top, left + width, top + height))
     start_y, start_x = box[0] - top, box[1] - left
     size = output_size[1], output_size[0]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from jpeg_kinds import PHOTOGRAPHS, TEXTURES
+from jpeg_kinds import PHOTOGRAPHS, RAW, TEXTURES
 from numpy.typing import NDArray
 from plans import eval_plan, geometry_plan, train_plan
 from reference import reference_pixels
@@ -18,13 +18,19 @@ from datasets_tools.store import Split
 from pipelines.backends import choose
 from pipelines.batch import Backend, BatchPlan
 
-NUM_PHOTOGRAPHS, NUM_TEXTURES = len(PHOTOGRAPHS), len(TEXTURES)
+NUM_PHOTOGRAPHS, NUM_TEXTURES, NUM_RAW = len(PHOTOGRAPHS), len(TEXTURES), len(RAW)
 PHOTOGRAPH_IDS = list(range(NUM_PHOTOGRAPHS))
 TEXTURE_IDS = list(range(NUM_PHOTOGRAPHS, NUM_PHOTOGRAPHS + NUM_TEXTURES))
+RAW_IDS = list(range(TEXTURE_IDS[-1] + 1, TEXTURE_IDS[-1] + 1 + NUM_RAW))
 
 # Of 255; decoders round differently, and so do resamplers. Held for each single picture.
 MEAN_DIFFERENCE = 2.0
 SHIFT_PX = 0.05
+# Of 255, for raw pictures: the same pixels go into the resampler, which alone may round differently. DALI's repeats the
+# crop's border where Pillow's leaves out what lies beyond it: that shows in the outermost pixels of the output.
+RAW_MEAN_DIFFERENCE = 0.3
+RAW_DIFFERENCE = 1
+OUTERMOST = {"dali": 1}
 
 # Top, left, height, width: as large as every photograph allows, wide, tall, odd, and 1/14 of the area that random
 # resized crops begin at. In still smaller ones FFCV's fast DCT shows: 2.9 levels in 6x5 pixels of a JPEG of quality 95.
@@ -72,6 +78,35 @@ def test_evaluation_crops_equal_the_reference(
 ) -> None:
     plan = eval_plan(PHOTOGRAPH_IDS, pictures.heights, pictures.widths, resize_size, crop_size)
     check_close(backend, pictures, plan)
+
+
+RAW_PLANS = {
+    "crops": train_plan([i for i in RAW_IDS for _ in CROPS], CROPS * NUM_RAW, (224, 224)),
+    "small crops": train_plan([i for i in RAW_IDS for _ in CROPS], CROPS * NUM_RAW, (64, 48)),
+}
+
+
+@pytest.mark.parametrize("name", [*RAW_PLANS, "evaluation"])
+def test_raw_pictures_equal_the_reference_but_for_rounding(backend: Backend, pictures: Split, name: str) -> None:
+    evaluation = eval_plan(RAW_IDS, pictures.heights, pictures.widths, 256, 224)
+    plan = RAW_PLANS.get(name, evaluation)
+    difference = np.abs(pixels_of(backend, plan).astype(np.int16) - reference_pixels(pictures, plan))
+    edge = OUTERMOST.get(backend.name, 0)
+    height, width = plan.output_size
+    inside = difference[:, edge : height - edge, edge : width - edge]
+    print(f"{backend.name}, {name}: mean {difference.mean():.4f}, at most {difference.max()} ({inside.max()} inside)")
+    assert difference.mean(axis=(1, 2, 3)).max() < RAW_MEAN_DIFFERENCE
+    assert inside.max() <= RAW_DIFFERENCE
+
+
+def test_raw_pixels_come_out_bit_for_bit_beside_jpegs(backend: Backend, pictures: Split) -> None:
+    """A window of the output's size is not resampled. JPEGs stand between, with the result they have alone."""
+    ids = [sample_id for pair in zip(RAW_IDS, PHOTOGRAPH_IDS, strict=False) for sample_id in pair]
+    plan = train_plan(ids, [(5 + row, 7, 113, 97) for row in range(len(ids))], (113, 97))
+    found, expected = pixels_of(backend, plan), reference_pixels(pictures, plan)
+    np.testing.assert_array_equal(found[0::2], expected[0::2])
+    jpegs_alone = train_plan(ids[1::2], plan.windows[1::2], (113, 97))
+    np.testing.assert_array_equal(found[1::2], pixels_of(backend, jpegs_alone))
 
 
 def shifts(found: NDArray[np.uint8], expected: NDArray[np.uint8]) -> NDArray[np.float64]:

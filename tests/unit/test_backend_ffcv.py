@@ -22,9 +22,12 @@ from stores import StoredPicture, flip_bytes, write_split
 
 pytest.importorskip("ffcv")
 
+from ffcv.loader import Loader
+
 from datasets_tools.errors import DamagedSampleError
 from datasets_tools.store import Split
 from pipelines.backends.ffcv import FfcvBackend
+from pipelines.backends.ffcv_import import thread_counts_kept
 from pipelines.batch import BatchPlan
 from pipelines.errors import BadPictureError, PipelineError, SpecError
 
@@ -44,7 +47,7 @@ GOOD: list[tuple[int, int, str, dict[str, object]]] = [
     (300, 400, "RGB", {"subsampling": "4:2:0", "restart_marker_rows": 1}),
 ]
 GOOD_IDS = list(range(len(GOOD)))
-CUT_SHORT, NOISY, WRONG_SIZE, NOT_A_JPEG, DAMAGED = range(len(GOOD), len(GOOD) + 5)
+CUT_SHORT, NOISY, WRONG_SIZE, NOT_A_JPEG, DAMAGED, RAW, RAW_PIXEL = range(len(GOOD), len(GOOD) + 7)
 
 
 def gradient(height: int, width: int, seed: int) -> NDArray[np.uint8]:
@@ -71,12 +74,14 @@ def stored_pictures() -> list[StoredPicture]:
         StoredPicture("wrong size", data[0], 120, 90),
         StoredPicture("not a jpeg", b"GIF89a" + bytes(100), 90, 120),
         StoredPicture("damaged", data[1], 91, 121),
+        StoredPicture("raw", gradient(90, 120, seed=0).tobytes(), 90, 120, raw=True),
+        StoredPicture("raw pixel", b"\x01\x80\xff", 1, 1, raw=True),
     ]
 
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    written = write_split(tmp_path_factory.mktemp("store"), stored_pictures())
+    written = write_split(tmp_path_factory.mktemp("store"), stored_pictures(), num_shards=4)
     flip_bytes(written, DAMAGED)
     return written
 
@@ -114,6 +119,13 @@ def test_every_kind_of_jpeg_is_the_picture_that_pillow_decodes(backend: FfcvBack
     for sample_id in GOOD_IDS:
         difference = np.abs(images[sample_id].astype(int) - pillow(split, sample_id))
         assert difference.mean() < 1.5, split.key(sample_id)
+
+
+def test_a_batch_of_raw_pictures_alone_needs_no_decoder(backend: FfcvBackend, split: Split) -> None:
+    (images,) = collect(backend, [whole(split, [RAW, RAW_PIXEL])])
+    expected = np.asarray(Image.fromarray(gradient(90, 120, seed=0)).resize(SIZE[::-1], Image.Resampling.BILINEAR))
+    assert np.abs(images[0].astype(int) - expected).max() <= 1
+    np.testing.assert_array_equal(images[1], np.broadcast_to([1, 128, 255], (*SIZE, 3)))
 
 
 def test_yields_uint8_on_the_cpu_in_the_shape_of_the_plan(backend: FfcvBackend, split: Split) -> None:
@@ -186,10 +198,11 @@ def test_numpys_global_generator_is_left_alone(split: Split) -> None:
     np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
-def test_numbas_shared_array_types_are_left_alone(split: Split) -> None:
+def test_a_stock_loader_beside_it_leaves_numbas_shared_array_types_alone(split: Split) -> None:
     """FFCV's own memory manager assigns to one; functions compiled for it are broken from then on."""
     shared = numba.uint8[::1]
-    FfcvBackend(split, device=CPU, num_threads=1).close()
+    with thread_counts_kept():
+        Loader(str(split.path), batch_size=1, num_workers=1, seed=0, pipelines={"image": None, "label": None})
     assert shared.mutable
     assert numba.uint8[::1] is shared
 

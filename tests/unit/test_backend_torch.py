@@ -69,6 +69,18 @@ def test_a_window_that_is_the_output_is_copied_exactly(backend: TorchBackend, sp
     np.testing.assert_array_equal(images[0].numpy(), decoded[5:37, 7:55])
 
 
+def test_raw_pixels_give_the_very_result_of_the_jpeg_they_were_decoded_from(tmp_path: Path, split: Split) -> None:
+    encoded = split.encoded(0).tobytes()
+    decoded = np.asarray(Image.open(io.BytesIO(encoded)))
+    raw = StoredPicture("raw", decoded.tobytes(), HEIGHT, WIDTH, raw=True)
+    (tmp_path / "both").mkdir()
+    both = write_split(tmp_path / "both", [StoredPicture("whole.jpg", encoded, HEIGHT, WIDTH), raw])
+    crops = [(3, 5, 41, 57), (3, 5, 41, 57), (0, 0, HEIGHT, WIDTH), (0, 0, HEIGHT, WIDTH)]
+    backend = TorchBackend(both, device=torch.device("cpu"), num_threads=2)
+    (images,) = backend.pixels([train_plan([0, 1, 0, 1], crops, (24, 32))])
+    assert torch.equal(images[0::2], images[1::2])
+
+
 def test_every_batch_is_fresh_memory(backend: TorchBackend) -> None:
     crops = [(0, 0, 60, 80), (10, 20, 30, 30)]
     batches = list(backend.pixels([train_plan([0], [crop], (16, 16)) for crop in crops]))

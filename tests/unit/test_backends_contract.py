@@ -21,18 +21,22 @@ from datasets_tools.photographs import load
 from datasets_tools.store import Split
 from pipelines.backends import choose
 from pipelines.batch import Backend, BatchPlan
-from pipelines.errors import BadPictureError
+from pipelines.errors import BadPictureError, SpecError
 
 HEIGHT, WIDTH = 90, 120
-GOOD, NOISE, TRUNCATED, FLIPPED = range(12), 12, 13, 14
-NUM_SAMPLES = 15
+GOOD, NOISE, TRUNCATED, FLIPPED, FLIPPED_RAW = range(12), 12, 13, 14, 15
+RAW = (1, 2, 5, 11, FLIPPED_RAW)
+NUM_SAMPLES = 16
 MAX_AHEAD = 6
 
 
 def encode(row: int) -> bytes:
-    """Return a piece of a photograph as a JPEG, a different one for each `row`."""
+    """Return a piece of a photograph, a different one for each `row`, as a JPEG or as it is."""
+    pixels = load("coffee")[10 * row :][:HEIGHT, :WIDTH]
+    if row in RAW:
+        return pixels.tobytes()
     buffer = io.BytesIO()
-    Image.fromarray(load("coffee")[10 * row :][:HEIGHT, :WIDTH]).save(buffer, "jpeg", quality=90)
+    Image.fromarray(pixels).save(buffer, "jpeg", quality=90)
     return buffer.getvalue()
 
 
@@ -49,9 +53,10 @@ def data(sample_id: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    pictures = [StoredPicture(f"a/{i}.jpg", data(i), HEIGHT, WIDTH) for i in range(NUM_SAMPLES)]
-    written = write_split(tmp_path_factory.mktemp("store"), pictures)
+    pictures = [StoredPicture(f"a/{i}.jpg", data(i), HEIGHT, WIDTH, raw=i in RAW) for i in range(NUM_SAMPLES)]
+    written = write_split(tmp_path_factory.mktemp("store"), pictures, num_shards=5)
     flip_bytes(written, FLIPPED)
+    flip_bytes(written, FLIPPED_RAW)
     return written
 
 
@@ -182,13 +187,20 @@ def test_a_picture_that_cannot_be_decoded_is_named(backend: Backend, sample_id: 
     assert len([None for _ in backend.pixels(good_plans(4))]) == 4, "the backend goes on with other plans"
 
 
-def test_a_damaged_sample_is_named(backend: Backend) -> None:
+@pytest.mark.parametrize("sample_id", [FLIPPED, FLIPPED_RAW])
+def test_a_damaged_sample_is_named(backend: Backend, sample_id: int) -> None:
     before, delivered = num_threads(), []
-    with pytest.raises(DamagedSampleError, match=rf"sample {FLIPPED} \(a/{FLIPPED}.jpg\)") as caught:
-        deliver(backend, [*good_plans(3), plan_of(FLIPPED, 5), *good_plans(9)], delivered)
+    with pytest.raises(DamagedSampleError, match=rf"sample {sample_id} \(a/{sample_id}.jpg\)") as caught:
+        deliver(backend, [*good_plans(3), plan_of(sample_id, 5), *good_plans(9)], delivered)
     assert len(delivered) == 3
-    assert caught.value.sample_id == FLIPPED
+    assert caught.value.sample_id == sample_id
     assert threads_ended(before)
+
+
+@pytest.mark.parametrize("window", [(0, 0, HEIGHT + 1, 10), (-1, 0, 9, 10), (0, 20, 9, WIDTH - 19)], ids=str)
+def test_a_window_that_leaves_a_raw_picture_is_refused(backend: Backend, window: tuple[int, int, int, int]) -> None:
+    with pytest.raises(SpecError, match=rf"sample {RAW[0]} "):
+        list(backend.pixels([train_plan([RAW[0]], [window], (32, 40))]))
 
 
 def test_an_error_of_the_plans_passes_through(backend: Backend) -> None:

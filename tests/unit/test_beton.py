@@ -30,3 +30,7 @@ def test_page_size_is_the_power_of_two_that_holds_a_sample(num_bytes: int, page_
 
 def test_align_up_goes_to_the_next_page_only_when_inside_one() -> None:
     assert [beton.align_up(offset, 8) for offset in (0, 1, 8, 9)] == [0, 8, 8, 16]
+
+
+def test_samples_lie_between_the_rows_and_the_allocations() -> None:
+    assert beton.data_region(10, 100_000) == (24 + 2 * 1041 + 10 * 24, 100_000 - 10 * 24)

@@ -3,16 +3,23 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sources import BytesEntry, DyingEntry, ListSource, encoded, good_source, jpeg, pixels
+from sources import BytesEntry, DyingEntry, GoneEntry, ListSource, encoded, good_entries, good_source, jpeg, pixels
 
-from datasets_tools.convert import ConvertOptions, Progress, convert
+from datasets_tools import shards as shards_module
+from datasets_tools.convert import ConvertOptions, convert
 from datasets_tools.errors import ConversionError
+from datasets_tools.estimate import Estimate, estimate
+from datasets_tools.index import Flag
 from datasets_tools.manifest import Manifest
-from datasets_tools.pictures import Encoding
+from datasets_tools.pictures import Policy
+from datasets_tools.preparation import Preparation
+from datasets_tools.progress import Progress
 from datasets_tools.store import Store
 from datasets_tools.writer import BetonWriter
 
@@ -21,13 +28,17 @@ def run(source: ListSource, destination: Path, **options: Any) -> Manifest:
     return convert(source, destination, ConvertOptions("0", **options), lambda progress: None)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def mixed_source() -> ListSource:
-    """Good pictures of both classes among one of everything that is converted or refused."""
+    """Good pictures of both classes among some that are converted and some that are refused."""
     data = [
         jpeg(),
         encoded(pixels(30, 40), "PNG"),
         encoded(pixels(30, 40).convert("CMYK")),
-        encoded(pixels(30, 40), "GIF"),
+        b"GIF87a but not really",
         jpeg()[:-500],
         b"",
         jpeg(100, 50, seed=3),
@@ -39,20 +50,21 @@ def mixed_source() -> ListSource:
 
 
 def test_the_manifest_says_what_was_written(tmp_path: Path) -> None:
-    manifest = run(good_source(), tmp_path / "store", encoding=Encoding(max_side=60))
+    manifest = run(good_source(), tmp_path / "store", policy=Policy(max_side=60))
     assert manifest == Manifest.load(tmp_path / "store")
     assert manifest.class_names == ("cat", "dog")
     assert manifest.source.name == "list"
-    assert (manifest.encoding.max_side, manifest.encoding.quality) == (60, 90)
+    assert manifest.policy is not None
+    assert (manifest.policy.max_side, manifest.policy.quality) == (60, 90)
     split, record = Store(tmp_path / "store").split("train"), manifest.splits["train"]
     assert record.num_samples == 6
     assert record.class_counts == (3, 3)
     assert record.mean_bytes == pytest.approx(split.sizes.mean())
-    for file in (record.beton, record.index):
+    for file in record.files:
         content = (tmp_path / "store" / file.name).read_bytes()
         assert (file.size, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     # Widths are 64 to 59: four had to shrink.
-    assert (record.kept, record.resized, record.reencoded) == (2, 4, {"jpeg": 4})
+    assert (record.counts.kept, record.counts.resized, record.counts.reencoded) == (2, 4, {"jpeg": 4})
     assert record.max_width == 60
     assert {path.name for path in (tmp_path / "store").iterdir()} == {
         "manifest.json", "train.beton", "train.index", "val.beton", "val.index",
@@ -74,20 +86,43 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_all_bad_pictures_of_all_splits_are_listed_and_nothing_is_left(tmp_path: Path, workers: int) -> None:
+def test_all_bad_pictures_of_all_splits_are_listed_and_there_is_no_store(tmp_path: Path, workers: int) -> None:
     with pytest.raises(ConversionError) as caught:
         run(mixed_source(), tmp_path / "store", workers=workers)
     message = str(caught.value)
-    assert message.startswith("4 of 11 pictures cannot be used; nothing was written:")
-    for line in (
-        "  train/3.jpg: is a GIF; ",
-        "  train/4.jpg: ends early: the JPEG has no end-of-image marker",
-        "  train/5.jpg: is empty",
-        "  val/bad.jpg: is no picture",
-    ):
-        assert f"\n{line}" in message
-    assert "--on-bad-image skip" in message
-    assert list(tmp_path.iterdir()) == []
+    assert message.startswith("4 of 11 pictures cannot be used; no store was written:")
+    for key in ("train/3.jpg", "train/4.jpg", "train/5.jpg: is empty", "val/bad.jpg: is no picture"):
+        assert f"\n  {key}" in message
+    assert "--resume" in message
+    assert not (tmp_path / "store").exists()
+
+
+def test_after_bad_pictures_the_run_can_be_resumed_without_them(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError):
+        run(mixed_source(), tmp_path / "store")
+    run(mixed_source(), tmp_path / "store", on_bad_image="skip", resume=True)
+    run(mixed_source(), tmp_path / "skipped", on_bad_image="skip")
+    assert contents(tmp_path / "store") == contents(tmp_path / "skipped")
+
+
+def test_after_bad_pictures_were_replaced_the_run_can_be_resumed(tmp_path: Path) -> None:
+    entries = good_entries("t", 20)
+    broken = [*entries[:7], BytesEntry(entries[7].key, 1, b""), *entries[8:]]
+    with pytest.raises(ConversionError, match="1 of 20"):
+        run(ListSource({"train": broken}), tmp_path / "store", shards=2)
+    run(ListSource({"train": entries}), tmp_path / "store", shards=2, resume=True)
+    run(ListSource({"train": entries}), tmp_path / "good", shards=2)
+    assert contents(tmp_path / "store") == contents(tmp_path / "good")
+
+
+def test_repairing_stores_what_can_be_decoded_and_says_so(tmp_path: Path) -> None:
+    manifest = run(mixed_source(), tmp_path / "store", on_bad_image="repair")
+    record = manifest.splits["train"]
+    assert [bad.key for bad in record.quarantined] == ["3.jpg", "5.jpg"]
+    assert record.counts.repaired == 1
+    split = Store(tmp_path / "store").split("train")
+    (repaired,) = [k for k in range(len(split)) if Flag.REPAIRED in split.info(k).flags]
+    assert split.key(repaired) == "4.jpg"
 
 
 def test_skipped_pictures_are_quarantined_by_name_and_reason(tmp_path: Path) -> None:
@@ -96,7 +131,7 @@ def test_skipped_pictures_are_quarantined_by_name_and_reason(tmp_path: Path) -> 
     assert [bad.key for bad in record.quarantined] == ["3.jpg", "4.jpg", "5.jpg"]
     assert record.quarantined[2].reason == "is empty"
     assert (record.num_samples, record.class_counts) == (5, (3, 2))
-    assert (record.kept, record.reencoded) == (2, {"jpeg cmyk": 1, "png": 2})
+    assert (record.counts.kept, record.counts.reencoded) == (2, {"jpeg cmyk": 1, "png": 2})
     split = Store(tmp_path / "store").split("train")
     assert [split.key(k) for k in range(len(split))] == ["0.jpg", "1.jpg", "2.jpg", "6.jpg", "7.jpg"]
     assert split.labels.tolist() == [0, 1, 0, 0, 1]
@@ -109,27 +144,50 @@ def test_a_class_that_loses_all_its_pictures_is_an_error(tmp_path: Path) -> None
         ConversionError, match=r"class dog of split train lost all its pictures \(1\).*b\.jpg: is empty"
     ):
         run(ListSource({"train": entries}), tmp_path / "store", on_bad_image="skip")
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_split_without_a_class_is_allowed(tmp_path: Path) -> None:
-    source = ListSource({"train": good_source().splits["train"], "val": [BytesEntry("a", 1, jpeg())]})
+    source = ListSource({"train": good_entries("t", 6), "val": [BytesEntry("a", 1, jpeg())]})
     assert run(source, tmp_path / "store").splits["val"].class_counts == (0, 1)
 
 
 @pytest.mark.parametrize("failing", ["append", "finish"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_no_space_left_is_one_clear_line_and_leaves_nothing(
+def test_no_space_left_is_one_clear_line_and_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, number: int
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(number, "No space left on device")
 
-    monkeypatch.setattr(BetonWriter, failing, full)
-    with pytest.raises(ConversionError, match=r"store: no space left while writing.*Free space") as caught:
-        run(good_source(), tmp_path / "store", workers=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(BetonWriter, failing, full)
+        with pytest.raises(ConversionError, match=r"store: no space left.*free space.*--resume") as caught:
+            run(good_source(), tmp_path / "store", workers=2)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "store").exists()
+    run(good_source(), tmp_path / "store", resume=True)
+    run(good_source(), tmp_path / "other")
+    assert contents(tmp_path / "store") == contents(tmp_path / "other")
+
+
+def test_a_conversion_that_would_not_fit_is_refused_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(ConversionError, match=r"not enough space: 8 pictures of .* about .*, and 0.0 MB are free"):
+        run(good_source(), tmp_path / "store")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_estimate_is_said_and_near_the_truth(tmp_path: Path) -> None:
+    said: list[str] = []
+    source = ListSource({"train": [BytesEntry(str(k), 0, jpeg(200, 300, seed=k)) for k in range(80)]}, ("cat",))
+    convert(source, tmp_path / "store", ConvertOptions("0"), say=said.append)
+    (line,) = said
+    assert line.startswith("80 pictures of ")
+    samples = int(Store(tmp_path / "store").split("train").sizes.sum())
+    assert estimate(source, Preparation(Policy(), 1)).num_bytes == pytest.approx(samples, rel=0.1)
 
 
 def test_another_writing_error_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,11 +199,109 @@ def test_another_writing_error_says_what_it_is(tmp_path: Path, monkeypatch: pyte
         run(good_source(), tmp_path / "store")
 
 
-def test_a_dead_worker_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    entries = [*good_source().splits["train"], DyingEntry("x", 0)]
-    with pytest.raises(ConversionError, match="a worker process died"):
-        run(ListSource({"train": entries}), tmp_path / "store", workers=2)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    ("last", "message"), [(DyingEntry("x", 0), "a worker process died"), (GoneEntry("x", 0), "cannot be read any more")]
+)
+def test_after_a_dead_worker_or_a_lost_source_the_run_can_be_resumed(
+    tmp_path: Path, last: DyingEntry | GoneEntry, message: str, monkeypatch: pytest.MonkeyPatch, not_estimated: None
+) -> None:
+    monkeypatch.setattr(shards_module, "CHECKPOINT_SAMPLES", 8)
+    entries = good_entries("t", 120)
+    with pytest.raises(ConversionError, match=message):
+        run(ListSource({"train": [*entries[:-1], last]}), tmp_path / "store", workers=2)
+    assert not (tmp_path / "store").exists()
+    read: list[str] = []
+    good = BytesEntry("x", 0, jpeg())
+    resumed = [WatchedEntry(entry.key, entry.label, entry.data, read) for entry in [*entries[:-1], good]]
+    run(ListSource({"train": resumed}), tmp_path / "store", resume=True)
+    assert 0 < len(read) < 100
+    run(ListSource({"train": [*entries[:-1], good]}), tmp_path / "other")
+    assert contents(tmp_path / "store") == contents(tmp_path / "other")
+
+
+@dataclass(frozen=True)
+class WatchedEntry(BytesEntry):
+    """Tells who is read."""
+
+    read_keys: list[str]
+
+    def read(self) -> bytes:
+        self.read_keys.append(self.key)
+        return self.data
+
+
+@pytest.fixture
+def not_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the run meet what the estimate would meet first."""
+    monkeypatch.setattr("datasets_tools.convert.estimate", lambda *_: Estimate(0, 0, 0, 0))
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, not_estimated: None) -> Path:
+    """A destination whose conversion was interrupted after some pictures."""
+    with pytest.raises(ConversionError):
+        run(ListSource({"train": [*good_entries("t", 20), GoneEntry("x", 0)]}), tmp_path / "store")
+    return tmp_path / "store"
+
+
+def test_an_interrupted_conversion_is_neither_lost_nor_taken_up_unasked(interrupted: Path) -> None:
+    with pytest.raises(ConversionError, match=r"\.store\.partial: holds a conversion that was interrupted.*--resume"):
+        run(good_source(), interrupted)
+
+
+@pytest.mark.parametrize(
+    ("options", "change"),
+    [
+        ({"policy": Policy(max_side=20)}, "policy.max_side: None then, 20 now"),
+        ({"shards": 2}, "shards: 1 then, 2 now"),
+        ({"on_bad_image": "repair"}, "policy.repair: False then, True now"),
+        ({}, r"pictures of train: 21 \(.*\) then, 22 \(.*\) now"),
+    ],
+)
+def test_another_conversion_cannot_be_resumed(interrupted: Path, options: dict[str, Any], change: str) -> None:
+    count = 20 if options else 21
+    source = ListSource({"train": [*good_entries("t", count), BytesEntry("x", 0, jpeg())]})
+    with pytest.raises(ConversionError, match=f"was another one .*{change}"):
+        run(source, interrupted, resume=True, **options)
+
+
+def test_resuming_where_nothing_was_begun_begins(tmp_path: Path) -> None:
+    run(good_source(), tmp_path / "store", resume=True)
+    assert len(Store(tmp_path / "store").split("train")) == 6
+
+
+def test_a_kill_just_before_the_renaming_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise OSError(errno.EIO, "killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("datasets_tools.workspace.publish", killed)
+        with pytest.raises(ConversionError, match="killed"):
+            run(good_source(), tmp_path / "store")
+    assert [path.name for path in tmp_path.iterdir()] == [".store.partial"]
+    run(good_source(), tmp_path / "store", resume=True)
+    run(good_source(), tmp_path / "other")
+    assert contents(tmp_path / "store") == contents(tmp_path / "other")
+
+
+@pytest.mark.parametrize("shards", [2, 3, 100])
+def test_shards_hold_the_same_samples_as_one_file(tmp_path: Path, shards: int) -> None:
+    run(mixed_source(), tmp_path / "one", on_bad_image="skip")
+    run(mixed_source(), tmp_path / "many", on_bad_image="skip", shards=shards, workers=2)
+    one, many = Store(tmp_path / "one").split("train"), Store(tmp_path / "many").split("train")
+    assert len(many.record.shards) == min(shards, 8)
+    assert [many.key(k) for k in range(len(many))] == [one.key(k) for k in range(len(one))]
+    assert many.labels.tolist() == one.labels.tolist()
+    assert all(many.encoded(k).tobytes() == one.encoded(k).tobytes() for k in range(len(one)))
+    assert many.record.counts == one.record.counts
+    assert many.record.quarantined == one.record.quarantined
+
+
+def test_label_sets_follow_the_pictures_that_are_kept(tmp_path: Path) -> None:
+    entries = [BytesEntry("a", 0, jpeg()), BytesEntry("b", 1, b""), BytesEntry("c", 1, jpeg())]
+    source = ListSource({"val": entries}, label_sets={"val": {"real": [[0, 1], [1], []]}})
+    run(source, tmp_path / "store", on_bad_image="skip")
+    assert Store(tmp_path / "store").split("val").label_lists("real") == ((0, 1), ())
 
 
 def test_progress_counts_up_to_the_total_over_all_splits(tmp_path: Path) -> None:
@@ -155,7 +311,7 @@ def test_progress_counts_up_to_the_total_over_all_splits(tmp_path: Path) -> None
     pictures = [progress for progress in seen if progress.stage == "pictures"]
     assert [progress.num_done for progress in pictures] == list(range(1, 12))
     assert {progress.num_total for progress in seen} == {11}
-    assert (seen[-1].stage, seen[-1].split, seen[-1].num_bad) == ("checksums", "val", 4)
+    assert (seen[-1].stage, seen[-1].split, seen[-1].num_bad) == ("finishing", "val", 4)
     store = Store(tmp_path / "store")
     assert seen[-1].num_bytes == sum(int(split.sizes.sum()) for split in store.splits.values())
 
@@ -164,8 +320,7 @@ def test_progress_counts_up_to_the_total_over_all_splits(tmp_path: Path) -> None
     ("options", "message"),
     [
         ({"workers": 0}, "workers is 0"),
-        ({"encoding": Encoding(max_side=0)}, "max_side is 0"),
-        ({"encoding": Encoding(quality=101)}, "quality is 101"),
+        ({"shards": 0}, "shards is 0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
@@ -174,7 +329,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message
 
 
 def test_source_options_reach_the_manifest(tmp_path: Path) -> None:
-    source = ListSource(good_source().splits, options={"seed": 3})
+    source = ListSource({"train": good_entries("t", 2)}, options={"seed": 3})
     run(source, tmp_path / "store")
     assert json.loads((tmp_path / "store" / "manifest.json").read_text())["source"] == {
         "name": "list",

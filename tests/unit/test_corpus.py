@@ -81,13 +81,13 @@ def test_tables_are_what_the_design_asks_for() -> None:
 
 def test_sizes_are_met_as_exactly_as_the_count_allows(wallpaper: str) -> None:
     count = 400
-    drawn = Counter(stored_size(entry) for entry in CorpusSource(count, 5).splits["train"])
+    drawn = Counter(stored_size(entry) for entry in CorpusSource(count, 5).splits["train"].entries)
     for width, height, share in SIZES:
         assert abs(drawn[width, height] - share * count) <= 1
 
 
 def test_shares_are_met_as_exactly_as_the_count_allows() -> None:
-    entries = CorpusSource(1000, 5).splits["train"]
+    entries = CorpusSource(1000, 5).splits["train"].entries
     storages = Counter(entry.storage for entry in entries)
     assert storages == {"4:4:4": 700, "4:2:0": 285, "grey": 15}
     assert sum(entry.progressive for entry in entries) == 50
@@ -95,7 +95,7 @@ def test_shares_are_met_as_exactly_as_the_count_allows() -> None:
 
 
 def test_targets_follow_the_byte_table() -> None:
-    entries = CorpusSource(1000, 5).splits["train"]
+    entries = CorpusSource(1000, 5).splits["train"].entries
     targets = np.array([entry.target_bytes for entry in entries])
     for quantile, file_bytes in FILE_BYTES[1:-2]:
         assert np.quantile(targets, quantile) == pytest.approx(file_bytes, rel=0.03)
@@ -104,7 +104,7 @@ def test_targets_follow_the_byte_table() -> None:
 
 
 def test_nothing_is_enlarged_and_colour_comes_from_colour() -> None:
-    for entry in CorpusSource(500, 6).splits["train"]:
+    for entry in CorpusSource(500, 6).splits["train"].entries:
         top, left, height, width = entry.window
         room = photographs.shape(entry.photograph)
         assert min(top, left) >= 0
@@ -116,7 +116,7 @@ def test_nothing_is_enlarged_and_colour_comes_from_colour() -> None:
 
 
 def test_without_wallpapers_large_pictures_are_as_large_as_possible() -> None:
-    reduced = [entry for entry in CorpusSource(1000, 5).splits["train"] if entry.is_reduced]
+    reduced = [entry for entry in CorpusSource(1000, 5).splits["train"].entries if entry.is_reduced]
     assert {entry.photograph for entry in reduced} == {"retina"}
     assert all(max(entry.size) == 1411 for entry in reduced)
     # As many as the table has sizes beyond 1411 px.
@@ -124,7 +124,7 @@ def test_without_wallpapers_large_pictures_are_as_large_as_possible() -> None:
 
 
 def test_wallpapers_serve_what_is_too_large_for_the_packages(wallpaper: str) -> None:
-    entries = CorpusSource(1000, 5).splits["train"]
+    entries = CorpusSource(1000, 5).splits["train"].entries
     assert not any(entry.is_reduced for entry in entries)
     from_wallpaper = [entry for entry in entries if entry.photograph == wallpaper]
     assert from_wallpaper
@@ -190,12 +190,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CorpusStati
 def test_store_holds_the_very_bytes(written: tuple[Path, CorpusStatistics]) -> None:
     store = Store(written[0])
     assert {name: len(split) for name, split in store.splits.items()} == {"train": 20, "val": 10}
-    entries = CorpusSource(20, 9).splits
+    splits = CorpusSource(20, 9).splits
     for name, split in store.splits.items():
-        assert split.record.kept == len(split)
+        assert split.record.counts.kept == len(split)
         for sample_id in (0, 7):
-            assert split.encoded(sample_id).tobytes() == entries[name][sample_id].read()
-            assert split.key(sample_id) == entries[name][sample_id].key
+            assert split.encoded(sample_id).tobytes() == splits[name].entries[sample_id].read()
+            assert split.key(sample_id) == splits[name].entries[sample_id].key
 
 
 def test_statistics_are_those_of_the_stored_files(written: tuple[Path, CorpusStatistics]) -> None:

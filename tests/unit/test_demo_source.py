@@ -25,7 +25,7 @@ def test_is_balanced_and_about_as_large_as_promised() -> None:
     source = DemoSource()
     assert len(source.class_names) >= 10
     for split, expected in (("train", 2000), ("val", 400)):
-        entries = source.splits[split]
+        entries = source.splits[split].entries
         assert abs(len(entries) - expected) <= 0.05 * expected
         assert len({entry.key for entry in entries}) == len(entries)
         counts = Counter(entry.label for entry in entries)
@@ -34,7 +34,7 @@ def test_is_balanced_and_about_as_large_as_promised() -> None:
 
 
 def test_label_names_the_photograph() -> None:
-    for entry in (*FEW.splits["train"], *FEW.splits["val"]):
+    for entry in (*FEW.splits["train"].entries, *FEW.splits["val"].entries):
         assert FEW.class_names[entry.label] == entry.photograph
         assert entry.key.startswith(f"{entry.photograph}/")
 
@@ -47,8 +47,8 @@ def test_no_column_is_in_train_and_val(name: str, monkeypatch: pytest.MonkeyPatc
     ramp = np.broadcast_to(columns[:, None], (height, width, 3)).copy()
     monkeypatch.setattr(photographs, "load", lambda _: ramp)
     levels = {}
-    for split, entries in FEW.splits.items():
-        pictures = [np.asarray(decode(e.read()).convert("L")) for e in entries if e.photograph == name]
+    for split, listed in FEW.splits.items():
+        pictures = [np.asarray(decode(e.read()).convert("L")) for e in listed.entries if e.photograph == name]
         levels[split] = min(p.min() for p in pictures), max(p.max() for p in pictures)
     (train_low, train_high), (val_low, val_high) = levels["train"], levels["val"]
     jpeg_noise = 3
@@ -61,8 +61,8 @@ def test_no_column_is_in_train_and_val(name: str, monkeypatch: pytest.MonkeyPatc
 def test_windows_stay_in_disjoint_parts_of_the_photograph(name: str) -> None:
     height, width = photographs.shape(name)
     taken = {split: np.zeros((height, width), bool) for split in ("train", "val")}
-    for split, entries in DemoSource(seed=11, train_per_class=100, val_per_class=100).splits.items():
-        for entry in entries:
+    for split, listed in DemoSource(seed=11, train_per_class=100, val_per_class=100).splits.items():
+        for entry in listed.entries:
             if entry.photograph == name:
                 (top, left, window_height, window_width), size = entry.cut()
                 assert min(top, left) >= 0
@@ -78,7 +78,7 @@ def test_windows_stay_in_disjoint_parts_of_the_photograph(name: str) -> None:
 
 
 def test_bytes_depend_on_seed_split_and_index_only() -> None:
-    first, second = (DemoSource(7, 3, 3).splits["train"][4] for _ in range(2))
+    first, second = (DemoSource(7, 3, 3).splits["train"].entries[4] for _ in range(2))
     assert first.read() == first.read() == second.read() == pickle.loads(pickle.dumps(first)).read()
     photograph, label = first.photograph, first.label
     others = [
@@ -90,27 +90,27 @@ def test_bytes_depend_on_seed_split_and_index_only() -> None:
 
 
 def test_sizes_are_those_of_imagenet_where_the_photograph_is_large_enough() -> None:
-    cuts = [entry.cut() for entry in DemoSource().splits["train"] if entry.photograph == "retina"]
+    cuts = [entry.cut() for entry in DemoSource().splits["train"].entries if entry.photograph == "retina"]
     sizes = Counter(size for _, size in cuts)
     assert sizes[(375, 500)] + sizes[(500, 375)] > 0.8 * len(cuts)
     assert min(sizes[(375, 500)], sizes[(500, 375)]) > 0.3 * len(cuts)
 
 
 def test_every_picture_is_at_least_large_enough_for_the_demo() -> None:
-    sides = [size for split in DemoSource().splits.values() for entry in split for size in [entry.cut()[1]]]
+    sides = [size for split in DemoSource().splits.values() for entry in split.entries for size in [entry.cut()[1]]]
     assert min(min(size) for size in sides) >= 128
     assert max(max(size) for size in sides) == 500
 
 
 def test_header_agrees_with_the_cut() -> None:
-    for entry in FEW.splits["val"]:
+    for entry in FEW.splits["val"].entries:
         picture = decode(entry.read())
         assert picture.format == "JPEG"
         assert picture.size == entry.cut()[1][::-1]
 
 
 def test_a_few_pictures_are_stored_in_other_ways() -> None:
-    entries = [entry for entry in DemoSource(0, 400, 1).splits["train"] if entry.photograph == "chelsea"]
+    entries = [entry for entry in DemoSource(0, 400, 1).splits["train"].entries if entry.photograph == "chelsea"]
     pictures = [decode(entry.read()) for entry in entries]
     samplings = Counter("grey" if picture.mode == "L" else get_sampling(picture) for picture in pictures)
     assert set(samplings) == {"grey", 0, 2}

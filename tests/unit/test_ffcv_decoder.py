@@ -12,7 +12,7 @@ from PIL import Image
 
 pytest.importorskip("ffcv")
 
-from pipelines.backends.ffcv_decoder import jpeg_size, share_out
+from pipelines.backends.ffcv_decoder import decoding_costs, jpeg_size, share_out
 
 
 def encode(height: int, width: int, mode: str = "RGB", **options: object) -> bytes:
@@ -31,6 +31,13 @@ def test_work_is_shared_out_evenly(costs: list[int], num_workers: int) -> None:
     loads = np.zeros(num_workers, np.int64)
     np.add.at(loads, workers, costs)
     assert loads.max() - loads.min() <= max(costs, default=0)
+
+
+def test_one_jpeg_is_more_work_than_four_larger_raw_pictures() -> None:
+    sizes, raw = np.array([600_000, 600_000, 100_000, 600_000, 600_000], np.uint64), np.array([1, 1, 0, 1, 1], np.bool_)
+    workers = share_out(decoding_costs(sizes, raw), 2)
+    assert len(set(workers[raw])) == 1
+    assert workers[2] not in workers[raw]
 
 
 @pytest.mark.parametrize(

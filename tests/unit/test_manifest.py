@@ -6,54 +6,146 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from sources import good_source
+from stores import StoredPicture, write_store
 
-from datasets_tools.convert import ConvertOptions, convert
+from datasets_tools import manifest as manifest_module
 from datasets_tools.errors import StoreError
 from datasets_tools.manifest import Manifest
+
+PICTURES = [StoredPicture("a.jpg", b"one", 2, 3, label=0), StoredPicture("b.jpg", b"two!", 3, 2, label=1)]
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    convert(good_source(), tmp_path / "store", ConvertOptions("1.2.3"), lambda progress: None)
+    label_sets = {"val": {"real": [[0, 1], []]}}
+    write_store(tmp_path / "store", {"train": PICTURES, "val": PICTURES}, ("cat", "dog"), label_sets=label_sets)
     return tmp_path / "store"
 
 
-def edit(store: Path, **changes: Any) -> None:
+def edit(store: Path, *keys: str | int, value: Any) -> None:
+    """Set one value deep inside the manifest."""
     content = json.loads((store / "manifest.json").read_text())
-    (store / "manifest.json").write_text(json.dumps(content | changes))
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    (store / "manifest.json").write_text(json.dumps(content))
 
 
-def test_it_is_frozen_and_says_what_wrote_it(saved: Path) -> None:
+def test_what_was_saved_is_loaded(saved: Path) -> None:
     manifest = Manifest.load(saved)
-    assert (manifest.format_version, manifest.fastbot_version) == (1, "1.2.3")
+    assert (manifest.format_version, manifest.fastbot_version) == (2, "0")
+    assert manifest.class_names == ("cat", "dog")
+    assert [file.name for file in manifest.splits["val"].files] == ["val.beton", "val.index", "val.real.json"]
+    assert manifest.splits["train"].class_counts == (1, 1)
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+
+
+def test_it_is_frozen(saved: Path) -> None:
     with pytest.raises(ValidationError):
-        manifest.format_version = 2  # type: ignore[misc]
+        Manifest.load(saved).format_version = 3  # type: ignore[misc]
 
 
-def test_another_version_is_named_even_where_the_rest_differs(saved: Path) -> None:
-    (saved / "manifest.json").write_text('{"format_version": 7, "shards": []}')
-    with pytest.raises(StoreError, match="store of another version: format_version is 7, this fastbot reads 1"):
+@pytest.mark.parametrize(("version", "found"), [("7", "7"), ("1", "1"), ('"2"', "no integer"), ("[[]]", "no integer")])
+def test_another_version_is_named_even_where_the_rest_differs(saved: Path, version: str, found: str) -> None:
+    (saved / "manifest.json").write_text(f'{{"format_version": {version}, "pages": []}}')
+    with pytest.raises(StoreError, match=f"another version: format_version is {found}, this fastbot reads 2"):
         Manifest.load(saved)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot be parsed"), ("[]", "no JSON object"), ("\x00", "cannot be parsed"), ("{}", "another version")],
+    [
+        (b"{", "cannot be parsed"),
+        (b"[]", "no JSON object"),
+        (b"\x00", "cannot be parsed"),
+        (b"\xff\xfe\xfd", "cannot be parsed"),
+        (b"{}", "another version"),
+        (b"[" * 100_000, "cannot be parsed"),
+        (b'{"format_version": ' + b"9" * 10_000 + b"}", "cannot be parsed"),
+    ],
 )
-def test_what_is_no_manifest_is_refused(saved: Path, content: str, message: str) -> None:
-    (saved / "manifest.json").write_text(content)
+def test_what_is_no_manifest_is_refused(saved: Path, content: bytes, message: str) -> None:
+    (saved / "manifest.json").write_bytes(content)
     with pytest.raises(StoreError, match=message):
         Manifest.load(saved)
 
 
+def test_what_is_far_too_large_is_not_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest_module, "MAX_MANIFEST_BYTES", 100)
+    with pytest.raises(StoreError, match="at most 100 are read"):
+        Manifest.load(saved)
+
+
 def test_a_wrong_value_and_an_unknown_key_are_named(saved: Path) -> None:
-    edit(saved, class_names=3)
+    edit(saved, "class_names", value=3)
     with pytest.raises(StoreError, match=r"manifest\.json: class_names"):
         Manifest.load(saved)
-    edit(saved, class_names=["cat", "dog"], colour="red")
+    edit(saved, "class_names", value=["cat", "dog"])
+    edit(saved, "colour", value="red")
     with pytest.raises(StoreError, match=r"manifest\.json: colour"):
         Manifest.load(saved)
+
+
+def test_an_unprintable_key_is_named_printably(saved: Path) -> None:
+    edit(saved, "\ud800\n\x1b[31m" + "x" * 1000, value=1)
+    with pytest.raises(StoreError) as caught:
+        Manifest.load(saved)
+    message = str(caught.value).removeprefix(str(saved))
+    assert message.isprintable()
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../train.beton", "/etc/passwd", "a/b", "a\\b", "..", ".", "", "a\nb", "a\0b", "x" * 256, "\x1b[2J", "ä" * 128],
+)
+def test_names_that_are_no_plain_file_names_are_refused(saved: Path, name: str) -> None:
+    for keys in [
+        ("splits", "train", "shards", 0, "beton", "name"),
+        ("splits", "train", "shards", 0, "index", "name"),
+        ("splits", "val", "label_sets", "real", "name"),
+    ]:
+        before = (saved / "manifest.json").read_text()
+        edit(saved, *keys, value=name)
+        with pytest.raises(StoreError, match="no plain file name"):
+            Manifest.load(saved)
+        (saved / "manifest.json").write_text(before)
+    edit(saved, "splits", value={name: {}})
+    with pytest.raises(StoreError, match="no plain file name"):
+        Manifest.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("splits",), {}),
+        (("splits", "train", "shards"), []),
+        (("splits", "train", "num_samples"), -1),
+        (("splits", "train", "mean_bytes"), float("nan")),
+        (("splits", "train", "mean_bytes"), float("inf")),
+        pytest.param(("splits", "train", "mean_bytes"), 10**400, id="too large for a float"),
+        (("splits", "train", "class_counts"), [1, -1]),
+        (("splits", "train", "shards", 0, "beton", "sha256"), "abc"),
+        (("splits", "train", "shards", 0, "beton", "sha256"), "A" * 64),
+        (("splits", "train", "shards", 0, "beton", "sha256"), "a" * 64 + "\n"),
+        (("splits", "train", "shards", 0, "beton", "size"), 1.5),
+    ],
+)
+def test_values_out_of_range_are_named(saved: Path, keys: tuple[str | int, ...], value: object) -> None:
+    edit(saved, *keys, value=value)
+    with pytest.raises(StoreError, match=r"manifest\.json: " + r"\.".join(str(key) for key in keys)):
+        Manifest.load(saved)
+
+
+def test_a_million_classes_are_read(saved: Path) -> None:
+    content = json.loads((saved / "manifest.json").read_text())
+    content["class_names"] = [f"class {k}" for k in range(1_000_000)]
+    content["splits"]["train"]["class_counts"] = [0] * 1_000_000
+    (saved / "manifest.json").write_text(json.dumps(content))
+    manifest = Manifest.load(saved)
+    assert manifest.class_names[-1] == "class 999999"
+    assert len(manifest.splits["train"].class_counts) == 1_000_000
 
 
 def test_a_folder_without_one_is_no_store(tmp_path: Path) -> None:
@@ -61,3 +153,5 @@ def test_a_folder_without_one_is_no_store(tmp_path: Path) -> None:
         Manifest.load(tmp_path)
     with pytest.raises(StoreError, match="no such folder"):
         Manifest.load(tmp_path / "absent")
+    with pytest.raises(StoreError, match="cannot be read"):
+        Manifest.load(tmp_path / ("x" * 5000))

@@ -1,201 +1,268 @@
+"""The picture policy of JPEGs: what is kept, rewritten and decoded; see also test_pictures_damage and test_decoding."""
+
 from __future__ import annotations
 
 import io
+import pickle
 import zlib
 
+import jpeg_oddities
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
-from sources import encoded, jpeg, pixels
+from PIL import Image, ImageOps
+from prepared import KEEP, PICTURE, RAW, opened, raw, reason
+from sources import encoded, jpeg
 
 from datasets_tools.errors import PictureError
-from datasets_tools.index import Flag, Subsampling
-from datasets_tools.pictures import Encoding, Picture, prepare
+from datasets_tools.index import Flag, StoredFormat, Subsampling
+from datasets_tools.pictures import Policy, prepare
 
-PICTURE = pixels(48, 64)
-KEEP = Encoding()
-# What is stored has subsampled chroma: pixels are compared by their luma (ITU-R BT.601).
-LUMA = np.array([0.299, 0.587, 0.114])
-
-
-def decoded(picture: Picture) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(io.BytesIO(picture.data)).convert("RGB"))
+BASELINE = encoded(PICTURE, quality=90)
+PROGRESSIVE = encoded(PICTURE, quality=90, progressive=True)
+NAMES = {"4:4:4": Subsampling.S444, "4:2:0": Subsampling.S420}
 
 
-def reason(data: bytes) -> str:
-    with pytest.raises(PictureError) as caught:
-        prepare("a/b.jpg", data, KEEP)
-    assert str(caught.value).startswith("a/b.jpg: ")
-    return caught.value.reason
+def with_orientation(orientation: int, picture: Image.Image = PICTURE, kind: str = "JPEG", **options: object) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(picture, kind, exif=exif, **options)
+
+
+def area_means(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
+    """Shrink by area, from its definition: the integral over each output pixel, by differences of cumulative sums."""
+    result = image.astype(np.float64)
+    for length in (height, width):  # rows, then columns as rows
+        sums = np.concatenate([np.zeros_like(result[:1]), np.cumsum(result, axis=0)])
+        edges = np.linspace(0, len(result), length + 1)
+        columns = sums.reshape(len(sums), -1)
+        at_edges = np.stack([np.interp(edges, np.arange(len(sums)), column) for column in columns.T], axis=1)
+        means = np.diff(at_edges, axis=0) / np.diff(edges)[:, None]
+        result = means.reshape(length, *result.shape[1:])
+        result = result.swapaxes(0, 1)
+    return result
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    "data",
+    [
+        BASELINE,
+        encoded(PICTURE, subsampling="4:4:4"),
+        encoded(PICTURE, subsampling="4:2:2"),
+        encoded(PICTURE, keep_rgb=True),
+        encoded(PICTURE.convert("L")),
+        encoded(PICTURE, restart_marker_rows=1),
+        BASELINE + b"trailing bytes",
+        with_orientation(6),
+        with_orientation(9),
+        encoded(PICTURE, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+        encoded(PICTURE, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"),
+        jpeg_oddities.flat([(2, 1), (1, 1), (2, 1)]),
+    ],
+    ids="baseline 444 422 rgb grey restarts trailing turned no-such-turn broken-exif cut-exif odd-sampling".split(),
+)
+def test_a_jpeg_that_needs_no_change_keeps_its_bytes(data: bytes, check: bool) -> None:
+    picture = prepare("a", data, Policy(check=check))
+    assert picture.data == data
+    assert (picture.width, picture.height) == Image.open(io.BytesIO(data)).size
+    assert picture.reencoded is None
+    assert picture.info.crc32 == zlib.crc32(data)
+    assert picture.info.flags == Flag(0)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"]
+)
+def test_imagenet_broken_exif_is_no_exif(exif: bytes) -> None:
+    data = encoded(PICTURE, exif=exif)
+    for policy in (KEEP, Policy(exif="apply")):
+        picture = prepare("a", data, policy)
+        assert picture.data == data
+        assert picture.info.orientation == 0
+
+
+def test_imagenet_jpeg_with_trailing_bytes_is_kept() -> None:
+    data = BASELINE + b"\0" * 100 + b"\xff\xd8\xff"
+    assert prepare("a", data, KEEP).data == data
+
+
+def test_imagenet_grey_jpegs_are_kept_grey() -> None:
+    picture = prepare("a", encoded(PICTURE.convert("L")), KEEP)
+    assert (picture.info.components, picture.info.subsampling) == (1, Subsampling.GREY)
+
+
+def test_imagenet_png_named_jpeg_is_taken_for_what_it_is() -> None:
+    """n02105855_2933.JPEG is a PNG."""
+    assert prepare("n02105855/n02105855_2933.JPEG", encoded(PICTURE, "PNG"), KEEP).reencoded == "png"
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        encoded(PICTURE),
-        encoded(PICTURE, progressive=True),
-        encoded(PICTURE, subsampling="4:4:4"),
-        encoded(PICTURE, keep_rgb=True),
-        encoded(PICTURE.convert("L")),
-        encoded(PICTURE) + b"trailing bytes",
+        jpeg_oddities.stray_bytes(BASELINE, b"\xff\xdb"),
+        jpeg_oddities.stray_bytes(BASELINE, b"\xff\xc4"),
+        jpeg_oddities.stray_bytes(PROGRESSIVE, b"\xff\xda"),
+        jpeg_oddities.extraneous_bytes(BASELINE),
+        jpeg_oddities.extraneous_bytes(encoded(PICTURE.convert("L"))),
     ],
-    ids=["baseline", "progressive", "444", "rgb", "grey", "trailing"],
+    ids=["before the frame", "before a table", "before a scan", "before the end", "grey"],
 )
-def test_a_jpeg_that_needs_no_change_keeps_its_bytes(data: bytes) -> None:
-    picture = prepare("a", data, KEEP)
-    assert picture.data == data
-    assert (picture.height, picture.width) == (48, 64)
+@pytest.mark.parametrize("transcode", [True, False])
+def test_imagenet_extraneous_bytes_before_a_marker_are_left_out_without_loss(data: bytes, transcode: bool) -> None:
+    """DALI refuses the picture; libjpeg skips them."""
+    picture = prepare("a", data, Policy(transcode=transcode))
+    assert picture.info.flags == Flag.TRANSCODED
     assert picture.reencoded is None
-    assert picture.info.crc32 == zlib.crc32(data)
-    assert not picture.info.flags & Flag.REENCODED
+    np.testing.assert_array_equal(opened(picture.data), opened(data))
+    assert prepare("a", bytes(picture.data), KEEP).data == picture.data
+
+
+def test_imagenet_cmyk_jpegs_become_rgb_as_pillow_has_them() -> None:
+    data = encoded(PICTURE.convert("CMYK"), quality=95)
+    assert Image.open(io.BytesIO(data)).mode == "CMYK"
+    picture = prepare("a", data, RAW)
+    assert picture.reencoded == "jpeg cmyk"
+    np.testing.assert_array_equal(raw(picture), opened(data))
+    stored = prepare("a", data, Policy(quality=95, subsampling="4:4:4"))
+    assert (stored.reencoded, stored.info.components) == ("jpeg cmyk", 3)
+    np.testing.assert_allclose(
+        opened(stored.data), opened(encoded(Image.fromarray(opened(data)), quality=95, subsampling="4:4:4")), atol=2
+    )
 
 
 def test_the_index_record_says_what_the_jpeg_is() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    info = prepare("a", encoded(PICTURE, progressive=True, exif=exif, subsampling="4:2:2"), KEEP).info
+    data = with_orientation(6, progressive=True, subsampling="4:2:2", restart_marker_blocks=3)
+    info = prepare("a", data, Policy(transcode=False)).info
     assert (info.key, info.components, info.subsampling, info.orientation) == ("a", 3, Subsampling.S422, 6)
-    assert info.flags == Flag.PROGRESSIVE
+    assert (info.restart_interval, info.flags) == (3, Flag.PROGRESSIVE)
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": "4:4:4"}, {"subsampling": "4:2:2"}, {"mode": "L"}])
+def test_a_progressive_jpeg_becomes_baseline_without_loss(options: dict[str, str]) -> None:
+    source = PICTURE.convert(options.pop("mode", "RGB"))
+    data = encoded(source, progressive=True, **options)
+    picture = prepare("a", data, KEEP)
+    stored = Image.open(io.BytesIO(picture.data))
+    assert "progressive" not in stored.info
+    np.testing.assert_array_equal(np.asarray(stored), np.asarray(Image.open(io.BytesIO(data))))
+    assert picture.info.flags == Flag.TRANSCODED
+    assert picture.reencoded is None
+    assert picture.info.crc32 == zlib.crc32(picture.data)
+    mcu = 8 if source.mode == "L" or options.get("subsampling") == "4:4:4" else 16
+    assert picture.info.restart_interval == 64 // mcu
+    assert prepare("a", data, Policy(transcode=False)).data == data
+
+
+def test_transcoding_checks_even_where_checks_are_off() -> None:
+    assert "ends early" in reason(PROGRESSIVE[: len(PROGRESSIVE) // 2] + b"\xff\xd9", Policy(check=False))
+
+
+def test_arithmetic_coding_is_reencoded() -> None:
+    picture = prepare("a", jpeg_oddities.ARITHMETIC, RAW)
+    assert picture.reencoded == "jpeg arithmetic"
+    np.testing.assert_array_equal(raw(picture), opened(jpeg_oddities.ARITHMETIC))
+    picture = prepare("a", jpeg_oddities.ARITHMETIC, KEEP)
+    assert picture.info.flags == Flag.REENCODED
+    assert prepare("a", bytes(picture.data), KEEP).data == picture.data
+
+
+def test_a_sampling_that_libjpeg_cannot_upsample_is_refused() -> None:
+    """Its coefficients are sound: reading them is not enough."""
+    assert reason(jpeg_oddities.flat([(3, 1), (2, 1), (1, 1)]))
 
 
 def test_exif_orientation_is_ignored() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for encoding, size in ((KEEP, (48, 64)), (Encoding(max_side=32), (24, 32))):
-        picture = prepare("a", encoded(PICTURE, exif=exif), encoding)
+    for policy, size in ((KEEP, (48, 64)), (Policy(max_side=32), (24, 32))):
+        picture = prepare("a", with_orientation(6), policy)
         assert (picture.height, picture.width) == size
-        assert decoded(picture).shape[:2] == size
+        assert opened(picture.data).shape[:2] == size
+        assert not picture.info.flags & Flag.ROTATED
 
 
-@pytest.mark.parametrize(
-    ("kind", "mode", "name"),
-    [
-        ("PNG", "RGB", "png"),
-        ("PNG", "RGBA", "png"),
-        ("PNG", "P", "png"),
-        ("PNG", "L", "png"),
-        ("PNG", "1", "png"),
-        ("BMP", "RGB", "bmp"),
-        ("WEBP", "RGB", "webp"),
-        ("TIFF", "RGB", "tiff"),
-        ("PPM", "RGB", "ppm"),
-        ("JPEG", "CMYK", "jpeg cmyk"),
-    ],
-)
-def test_other_formats_become_rgb_jpegs_and_say_so(kind: str, mode: str, name: str) -> None:
-    data = encoded(PICTURE.convert(mode), kind)
-    picture = prepare("named.jpg", data, Encoding(quality=95))
-    assert picture.reencoded == name
-    assert picture.info.flags == Flag.REENCODED
-    assert picture.info.components == 3
-    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=np.float64)
-    if mode not in ("P", "1"):  # dither noise is what JPEG is worst at
-        assert np.abs((decoded(picture) - expected) @ LUMA).mean() < 3
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied_where_asked(kind: str, orientation: int) -> None:
+    data = with_orientation(orientation, kind=kind)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    picture = prepare("a", data, Policy(exif="apply", raw_share=1))
+    np.testing.assert_array_equal(raw(picture), expected)
+    assert picture.info.orientation == 0
+    if kind != "TIFF":
+        assert bool(picture.info.flags & Flag.ROTATED) == (orientation > 1)
 
 
-def test_quality_decides_the_size() -> None:
+def test_a_turned_jpeg_is_encoded_without_exif() -> None:
+    picture = prepare("a", with_orientation(6), Policy(exif="apply"))
+    assert (picture.height, picture.width, picture.reencoded) == (64, 48, "jpeg")
+    assert picture.info.flags == Flag.ROTATED | Flag.REENCODED
+    assert not Image.open(io.BytesIO(picture.data)).getexif()
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
+def test_encoding_is_of_the_quality_and_subsampling_asked_for(subsampling: str) -> None:
+    """Against Pillow's encoder: the same quantization tables and sampling factors."""
     data = encoded(PICTURE, "PNG")
-    sizes = [len(prepare("a", data, Encoding(quality=quality)).data) for quality in (30, 60, 90)]
-    assert sizes == sorted(sizes)
-    assert sizes[0] < sizes[2] * 2 / 3
+    picture = prepare("a", data, Policy(quality=77, subsampling=subsampling))  # type: ignore[arg-type]
+    ours = Image.open(io.BytesIO(picture.data))
+    pillows = Image.open(io.BytesIO(encoded(PICTURE, quality=77, subsampling=subsampling)))
+    assert ours.quantization == pillows.quantization
+    assert ours.layer == pillows.layer
+    assert picture.info.subsampling is NAMES[subsampling]
+    np.testing.assert_allclose(np.asarray(ours), np.asarray(pillows), atol=1)
 
 
-def test_resizing_is_area_filtering() -> None:
-    """Against the plain mean of each block, in float64; the JPEG in between costs little on a smooth picture."""
-    source = encoded(PICTURE, quality=100, subsampling="4:4:4")
-    picture = prepare("a", source, Encoding(max_side=16, quality=95))
-    assert (picture.height, picture.width) == (12, 16)
-    assert picture.resized
-    assert picture.reencoded == "jpeg"
-    pixels = np.asarray(Image.open(io.BytesIO(source)), dtype=np.float64)
-    means = pixels.reshape(12, 4, 16, 4, 3).mean(axis=(1, 3))
-    nearest = pixels[::4, ::4]
-    error = np.abs((decoded(picture) - means) @ LUMA).mean()
-    assert error < 3
-    assert np.abs((nearest - means) @ LUMA).mean() > 3 * error
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("max_side", [63, 31, 7, 1])
+def test_resizing_is_area_filtering(mode: str, max_side: int) -> None:
+    source = encoded(PICTURE.convert(mode), quality=100)
+    picture = prepare("a", source, Policy(max_side=max_side, raw_share=1))
+    assert picture.info.flags == Flag.RESIZED | Flag.REENCODED
+    expected = area_means(opened(source), picture.height, picture.width)
+    assert np.abs(raw(picture) - expected).max() <= 0.5001
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "max_side", "expected"),
-    [
-        (48, 64, 64, (48, 64)),
-        (48, 64, 63, (47, 63)),
-        (64, 48, 10, (10, 8)),
-        (2, 60, 10, (1, 10)),
-        (90, 90, 30, (30, 30)),
-    ],
-)
-def test_max_side_bounds_the_longer_side_and_keeps_the_shape(
-    height: int, width: int, max_side: int, expected: tuple[int, int]
-) -> None:
-    data = jpeg(height, width)
-    picture = prepare("a", data, Encoding(max_side=max_side))
-    assert (picture.height, picture.width) == expected
-    assert picture.resized == (expected != (height, width))
-    assert (picture.data == data) == (not picture.resized)
+def test_a_resized_picture_is_stored_as_a_jpeg_of_as_many_components() -> None:
+    for mode, components in (("RGB", 3), ("L", 1)):
+        picture = prepare("a", encoded(PICTURE.convert(mode)), Policy(max_side=32))
+        assert (picture.height, picture.width, picture.reencoded) == (24, 32, "jpeg")
+        assert picture.info.components == components
+        assert Image.open(io.BytesIO(picture.data)).size == (32, 24)
 
 
-def test_an_empty_file_random_bytes_and_a_gif_are_named() -> None:
-    assert reason(b"") == "is empty"
-    assert reason(b"\x01\x02\x03\x04random") == (
-        "is no picture (it begins with 01 02 03 04); JPEG, PNG, WebP, BMP, TIFF and PPM are taken"
-    )
-    assert reason(encoded(PICTURE, "GIF")).startswith("is a GIF; JPEG, PNG")
-    assert reason(b"RIFF....WAVE").startswith("is no picture")
+def test_small_pictures_are_never_enlarged() -> None:
+    for policy in (Policy(max_side=64), Policy(short_side=48), Policy(max_side=1000, min_side=500)):
+        assert prepare("a", BASELINE, policy).data == BASELINE
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM"])
-def test_a_picture_cut_in_half_is_refused(kind: str) -> None:
-    data = encoded(PICTURE, kind)
-    assert reason(data[: len(data) // 2])
+def test_raw_pixels_are_pillows() -> None:
+    for data in (BASELINE, PROGRESSIVE, encoded(PICTURE.convert("L"))):
+        picture = prepare("a", data, RAW)
+        np.testing.assert_array_equal(raw(picture), opened(data))
+        assert (picture.info.components, picture.info.subsampling) == (3, Subsampling.S444)
+        assert (picture.reencoded, picture.info.flags) == ("jpeg", Flag.REENCODED)
+        assert picture.info.crc32 == zlib.crc32(picture.data)
 
 
-def test_a_jpeg_without_its_end_marker_is_refused() -> None:
-    """DALI fails a whole batch on it."""
-    assert reason(jpeg()[:-2]) == "ends early: the JPEG has no end-of-image marker"
+def test_a_share_of_the_pictures_is_raw() -> None:
+    data = jpeg(8, 8)
+    pictures = [prepare(f"{k}.jpg", data, Policy(raw_share=0.3)) for k in range(400)]
+    num_raw = sum(picture.info.stored_format is StoredFormat.RAW for picture in pictures)
+    assert abs(num_raw - 120) < 4 * np.sqrt(400 * 0.3 * 0.7)
+    assert all(picture.data == data for picture in pictures if picture.info.stored_format is StoredFormat.JPEG)
 
 
-def test_bytes_between_segments_are_refused() -> None:
-    """DALI's parser refuses them; libjpeg would not."""
-    data = jpeg()
-    assert "byte 20 should begin a JPEG marker" in reason(data[:20] + b"\x11\x22" + data[20:])
+@pytest.mark.parametrize("policy", [KEEP, Policy(max_side=32), Policy(raw_share=0.5), Policy(exif="apply")])
+def test_the_result_is_a_pure_function_that_travels_between_processes(policy: Policy) -> None:
+    for data in (with_orientation(3), PROGRESSIVE, encoded(PICTURE, "PNG")):
+        picture = prepare("a", data, policy)
+        assert prepare("a", data, pickle.loads(pickle.dumps(policy))) == picture
+        assert pickle.loads(pickle.dumps(picture)) == picture
 
 
-def test_a_jpeg_whose_tables_are_gone_is_refused() -> None:
-    data = jpeg()
-    assert "damaged JPEG" in reason(data[: data.index(b"\xff\xc0")] + b"\xff\xd9")
-
-
-def test_more_than_eight_bits_are_refused() -> None:
-    deep = Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16))
-    assert "more than 8 bits" in reason(encoded(deep, "PNG"))
-    data = bytearray(jpeg())
-    data[data.index(b"\xff\xc0") + 4] = 12
-    assert reason(bytes(data)) == "is a JPEG of 12 bits; 8 bits are taken"
-
-
-def test_an_animation_is_refused() -> None:
-    frames = [pixels(16, 16, seed) for seed in (0, 1)]
-    data = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
-    assert reason(data) == "holds 2 pictures; one is taken"
-
-
-def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for limit in (48 * 64 - 1, 48 * 64 // 3):  # Pillow warns above its limit, and errs above twice that
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        assert "decompression bomb" in reason(jpeg())
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_damaged_bytes_never_raise_anything_but_a_picture_error(seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    kind = ["JPEG", "PNG", "BMP", "WEBP", "TIFF"][seed % 5]
-    data = np.frombuffer(encoded(pixels(16, 16), kind), dtype=np.uint8).copy()
-    where = generator.integers(12, len(data), 12)
-    data[where] = generator.integers(0, 256, 12, dtype=np.uint8)
-    try:
-        picture = prepare("a", data.tobytes(), KEEP)
-    except PictureError:
-        return
-    assert decoded(picture).shape == (picture.height, picture.width, 3)
+def test_keys_that_an_index_has_no_place_for() -> None:
+    assert "name of 65,536 bytes; at most 65,535" in reason(BASELINE, key="a" * 65_536)
+    prepare("a" * 65_535, BASELINE, KEEP)
+    with pytest.raises(PictureError, match="not valid Unicode") as caught:
+        prepare("a\udcff.jpg", BASELINE, KEEP)
+    assert caught.value.key == "a\\udcff.jpg"

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from datasets_tools.errors import ConversionError
-from datasets_tools.staging import atomic_folder
+from datasets_tools.staging import atomic_folder, write_whole
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from datasets_tools.staging import atomic_folder
+from datasets_tools.staging import atomic_folder, write_whole
 with atomic_folder(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("half")
     print("held", flush=True)
@@ -65,7 +65,7 @@ def test_what_a_user_has_is_never_touched(destination: Path) -> None:
     destination.mkdir(parents=True)
     (destination / "mine").write_text("mine")
     with (
-        pytest.raises(ConversionError, match="is not empty; a conversion never overwrites"),
+        pytest.raises(ConversionError, match="is not empty; nothing is ever overwritten"),
         atomic_folder(destination),
     ):
         pass
@@ -86,9 +86,23 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(destination: Path
 
 def test_what_a_living_process_writes_is_left_alone(destination: Path) -> None:
     with hold(destination) as process:
-        with pytest.raises(RuntimeError), atomic_folder(destination):
-            raise RuntimeError
+        with pytest.raises(ConversionError, match="another process is writing there"), atomic_folder(destination):
+            pass
         (partial,) = destination.parent.iterdir()
         assert (partial / "half").exists()
         process.communicate("")
     assert (destination / "half").exists()
+
+
+def test_a_small_file_is_replaced_whole_or_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_whole(tmp_path / "file", b"first")
+    write_whole(tmp_path / "file", b"second")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(tmp_path / "file", b"third")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"second"

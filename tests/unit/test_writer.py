@@ -82,8 +82,28 @@ def test_a_sample_beyond_the_largest_page_is_refused(tmp_path: Path) -> None:
         writer.append(huge.data, height=1, width=1, label=0)  # type: ignore[arg-type]
 
 
-def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "a.beton").write_text("mine")
-    with pytest.raises(FileExistsError):
-        BetonWriter(tmp_path / "a.beton", 1)
-    assert (tmp_path / "a.beton").read_text() == "mine"
+@pytest.mark.parametrize("first", [0, 1, 3, 6])
+def test_it_goes_on_after_the_samples_that_are_replayed(tmp_path: Path, first: int) -> None:
+    sizes = [700_000, 900_000, 600_000, 5, 2 * MIB, 3 * MIB]
+    write(tmp_path / "whole.beton", sizes)
+    with BetonWriter(tmp_path / "resumed.beton", 6) as writer:
+        for k, size in enumerate(sizes[:first]):
+            writer.append(bytes([k + 1]) * size, height=10 + k, width=20 + k, label=k % 3)
+    with (tmp_path / "resumed.beton").open("ab") as file:
+        file.write(b"what a kill left" * 500_000)
+    with BetonWriter(tmp_path / "resumed.beton", 6) as writer:
+        for k, size in enumerate(sizes[:first]):
+            writer.replay(size, height=10 + k, width=20 + k, label=k % 3)
+        writer.cut()
+        for k, size in enumerate(sizes[first:], first):
+            writer.append(bytes([k + 1]) * size, height=10 + k, width=20 + k, label=k % 3)
+        writer.finish()
+    assert (tmp_path / "resumed.beton").read_bytes() == (tmp_path / "whole.beton").read_bytes()
+
+
+def test_a_raw_sample_says_so(tmp_path: Path) -> None:
+    with BetonWriter(tmp_path / "a.beton", 1) as writer:
+        assert writer.append(bytes(6), height=1, width=2, label=0, raw=True) == 2 * MIB
+        writer.finish()
+    _, rows, _ = parse((tmp_path / "a.beton").read_bytes())
+    assert rows == [(1, 2, 1, 2 * MIB, 0)]

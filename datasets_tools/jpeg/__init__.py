@@ -1,0 +1,216 @@
+"""JPEG through libjpeg-turbo: header, checked decode, lossless transcode, area resize, encode.
+
+A C extension over the classic libjpeg interface, whose coefficient access makes the lossless transcode possible. All
+functions release the interpreter's lock while they work, hold no state, and turn every libjpeg error into `JpegError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_tools.errors import MissingPackageError
+from datasets_tools.index import Subsampling
+
+Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
+
+_COMPONENTS = (1, 3)
+_SUBSAMPLED = {Subsampling.S420: True, Subsampling.S444: False}
+
+
+class JpegError(Exception):
+    """A JPEG cannot be used; the message is one short sentence without the picture's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """The facts of a JPEG's markers.
+
+    Attributes:
+        height, width: in pixels, of the frame header; EXIF orientation is not applied.
+        precision: bits per sample.
+        components: 1 grey, 3 colour, 4 CMYK or YCCK.
+        subsampling: of the second and third component.
+        progressive: the frame is progressive.
+        huffman: the frame is Huffman-coded and lossy: baseline, extended sequential or progressive.
+        restart_interval: in MCUs; 0 where there are no restart markers.
+        orientation: EXIF orientation, 1 to 8; 0 where none is given or it makes no sense.
+        complete: the stream reaches its end-of-image marker.
+    """
+
+    height: int
+    width: int
+    precision: int
+    components: int
+    subsampling: Subsampling
+    progressive: bool
+    huffman: bool
+    restart_interval: int
+    orientation: int
+    complete: bool
+
+
+class _Absent:
+    """Stands in for the extension where it was not built, or its libjpeg is gone."""
+
+    def __init__(self, cause: ImportError) -> None:
+        self._cause = cause
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise MissingPackageError(
+            f"the JPEG codec is not built ({self._cause}). Install a fastbot wheel, which holds it, or build it: "
+            "apt-get install libjpeg-dev gcc python3-dev && pip install -e ."
+        )
+
+
+if TYPE_CHECKING:
+    from datasets_tools.jpeg import _codec
+else:
+    try:
+        from datasets_tools.jpeg import _codec
+    except ImportError as error:
+        _codec = _Absent(error)
+
+
+def inspect(data: Buffer) -> JpegHeader:
+    """Read the markers of a JPEG, to its end-of-image marker, without decoding a pixel.
+
+    Raises:
+        JpegError: the markers are broken.
+
+    Source: ITU-T T.81, annex B (markers), and EXIF 2.32, section 4.6 (orientation, tag 0x0112).
+    """
+    return _header(_codec.inspect(data))
+
+
+def frame(data: Buffer) -> JpegHeader:
+    """Read the markers of a JPEG up to its frame header, as far as libjpeg does: stray bytes between them are skipped.
+
+    For what `inspect` refuses: it says how large the pixels are that may still be there.
+
+    Raises:
+        JpegError: there is no frame header.
+    """
+    return _header(_codec.frame(data))
+
+
+def check(data: Buffer) -> bool:
+    """Decode every coefficient and say whether the stream is clean.
+
+    Entropy decoding is all that can fail in a JPEG: the inverse DCT and the colour conversion are total functions, so
+    they are not run.
+
+    Returns:
+        True: libjpeg had nothing to say. False: all coefficients are there, but the stream holds what other decoders
+        may refuse (stray bytes between segments): `transcode` writes it clean.
+
+    Raises:
+        JpegError: the picture is damaged: it ends early, or its entropy-coded data are corrupt. Or libjpeg cannot turn
+            it into pixels: its samples are not of 8 bits, or its sampling ratios are no whole numbers. Arithmetic
+            coding knows no wrong code: there only a missing end-of-image marker is found.
+    """
+    return _codec.check(data)
+
+
+def transcode(data: Buffer) -> bytes:
+    """Rewrite a JPEG of 8 bits and 1 or 3 components as baseline with a restart marker after each row of MCUs.
+
+    The quantized coefficients, quantization tables, sampling factors and colour space are equal; Huffman tables are
+    optimal for the new file; metadata (EXIF, ICC, comments) are left out. So every decoder gives the pixels it gave,
+    but for a progressive file that stops before its last bits: libjpeg smooths its coarse blocks only while it is one.
+
+    Raises:
+        JpegError: as `check`.
+    """
+    return _codec.transcode(data)
+
+
+def decode(data: Buffer, *, tolerant: bool = False) -> NDArray[np.uint8]:
+    """Decode fully (slow exact inverse DCT, fancy upsampling): Pillow's and libjpeg's default pixels.
+
+    Args:
+        data: a JPEG of 1 or 3 components.
+        tolerant: decode what is there: rows that are missing or damaged become libjpeg's grey or its neighbours, as
+            with Pillow's `LOAD_TRUNCATED_IMAGES`; only a picture without one decodable MCU row raises.
+
+    Returns:
+        uint8 (height, width, 3), RGB, or (height, width, 1), grey.
+
+    Raises:
+        JpegError: as `check`.
+    """
+    height, width, _, components, *_ = _codec.frame(data)
+    if components not in _COMPONENTS:
+        raise JpegError(f"has {components} components; 1 and 3 are taken")
+    pixels = np.empty((height, width, components), dtype=np.uint8)
+    _codec.decode(data, pixels, height, width, components, tolerant)
+    return pixels
+
+
+def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Shrink by area: every source pixel counts by the share of it that an output pixel covers.
+
+    Args:
+        pixels: uint8 (H, W, C), C-contiguous, C 1 or 3.
+        height: of the result, 1 to H.
+        width: of the result, 1 to W.
+
+    Returns:
+        uint8 (height, width, C), rounded to nearest.
+
+    Source: OpenCV's `INTER_AREA`, in exact arithmetic; at whole factors Pillow's `Image.reduce`. Pillow's
+    `Resampling.BOX` is another filter: it counts a pixel wholly or not at all, by where its centre lies.
+    """
+    _require_pixels(pixels)
+    full_height, full_width, components = pixels.shape
+    if not (1 <= height <= full_height and 1 <= width <= full_width):
+        raise ValueError(f"a picture of {full_width} x {full_height} pixels cannot be shrunk to {width} x {height}")
+    resized = np.empty((height, width, components), dtype=np.uint8)
+    _codec.resize(pixels, full_height, full_width, components, resized, height, width)
+    return resized
+
+
+def encode(pixels: NDArray[np.uint8], *, quality: int, subsampling: Subsampling) -> bytes:
+    """Encode a baseline JPEG with the exact integer DCT.
+
+    Args:
+        pixels: uint8 (H, W, 3), RGB, or (H, W, 1), grey; C-contiguous; at most 65,500 pixels a side.
+        quality: 1 to 100, libjpeg's scale.
+        subsampling: `S420` or `S444`; not used for grey.
+    """
+    _require_pixels(pixels)
+    if not 1 <= quality <= 100 or subsampling not in _SUBSAMPLED:
+        raise ValueError(f"quality {quality}, {subsampling!r}: quality is 1 to 100, subsampling S420 or S444")
+    height, width, components = pixels.shape
+    return _codec.encode(pixels, height, width, components, quality, _SUBSAMPLED[subsampling])
+
+
+def _header(facts: tuple[int, int, int, int, int, bool, bool, int, int, bool]) -> JpegHeader:
+    height, width, precision, components, subsampling, progressive, huffman, interval, orientation, complete = facts
+    return JpegHeader(
+        height,
+        width,
+        precision,
+        components,
+        Subsampling(subsampling),
+        progressive,
+        huffman,
+        interval,
+        orientation,
+        complete,
+    )
+
+
+def _require_pixels(pixels: NDArray[np.uint8]) -> None:
+    if (
+        pixels.dtype != np.uint8
+        or pixels.ndim != 3
+        or pixels.shape[2] not in _COMPONENTS
+        or not pixels.flags.c_contiguous
+    ):
+        raise ValueError(
+            f"pixels are {pixels.dtype} {pixels.shape}; they must be uint8 (H, W, 3) or (H, W, 1), C-contiguous"
+        )

@@ -1,0 +1,79 @@
+/* The codec's functions: plain C over libjpeg-turbo, without Python. They hold no state, so threads need no lock.
+ *
+ * All return CODEC_OK or fill in the error. Sizes are in pixels, pixels are 8-bit, row by row without padding.
+ */
+#ifndef CODEC_H
+#define CODEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CODEC_MAX_SIDE 65500 /* libjpeg's JPEG_MAX_DIMENSION */
+
+typedef enum { CODEC_OK, CODEC_BAD_JPEG, CODEC_NO_MEMORY } codec_status;
+
+typedef struct {
+    codec_status status;
+    char message[256]; /* a sentence without subject: the picture is */
+} codec_error;
+
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+} codec_bytes;
+
+/* A JPEG that was written; free(data) is the caller's. */
+typedef struct {
+    uint8_t *data;
+    size_t size;
+} codec_jpeg;
+
+/* The values are those of `datasets_tools.index.Subsampling`. */
+typedef enum {
+    CODEC_GREY,
+    CODEC_444,
+    CODEC_422,
+    CODEC_420,
+    CODEC_440,
+    CODEC_411,
+    CODEC_410,
+    CODEC_OTHER = 255
+} codec_subsampling;
+
+/* What the markers say; see `datasets_tools.jpeg.JpegHeader`. */
+typedef struct {
+    unsigned height, width;
+    unsigned precision, components;
+    codec_subsampling subsampling;
+    bool progressive, huffman;
+    unsigned restart_interval;
+    unsigned orientation;
+    bool complete;
+} codec_header;
+
+/* Read the markers, to the end of the image. */
+codec_status codec_inspect(codec_bytes jpeg, codec_header *header, codec_error *error);
+
+/* Read the markers to the frame header only, as forgiving as libjpeg; what needs later markers is not filled in. */
+codec_status codec_frame(codec_bytes jpeg, codec_header *header, codec_error *error);
+
+/* Decode all coefficients; `clean`: libjpeg had nothing to say. */
+codec_status codec_check(codec_bytes jpeg, bool *clean, codec_error *error);
+
+/* Rewrite as sequential, with optimal Huffman tables and a restart marker after each row of MCUs. */
+codec_status codec_transcode(codec_bytes jpeg, codec_jpeg *out, codec_error *error);
+
+/* Decode to `height` x `width` x `components` (1 grey, 3 RGB), which must be what `codec_frame` says. */
+codec_status codec_decode(codec_bytes jpeg, bool tolerant, uint8_t *pixels, unsigned height, unsigned width,
+                          unsigned components, codec_error *error);
+
+/* Encode grey (components 1) or RGB (3); `subsample`: 4:2:0, else 4:4:4; `quality` 1 to 100. */
+codec_status codec_encode(const uint8_t *pixels, unsigned height, unsigned width, unsigned components, int quality,
+                          bool subsample, codec_jpeg *out, codec_error *error);
+
+/* Shrink by area; 1 <= out_height <= height <= CODEC_MAX_SIDE, widths likewise; components 1 or 3. */
+codec_status codec_resize(const uint8_t *pixels, unsigned height, unsigned width, unsigned components, uint8_t *out,
+                          unsigned out_height, unsigned out_width, codec_error *error);
+
+#endif

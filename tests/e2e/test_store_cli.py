@@ -1,0 +1,146 @@
+"""`fastbot store` as a user runs it."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sources import jpeg
+from stores import StoredPicture, flip_bytes, write_split, write_store
+
+from datasets_tools.store import Store
+from fastbot.cli import main
+
+CLASSES = ("n00000001 cat, house cat", "n00000002 dog [bold]", "n00000003 fox")
+
+
+def stored(key: str, label: int, seed: int) -> StoredPicture:
+    return StoredPicture(key, jpeg(40 + seed, 60, seed), 40 + seed, 60, label)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Store:
+    train = [stored(f"t{seed}.jpg", seed % 3, seed) for seed in range(12)]
+    train.append(StoredPicture("raw.png", bytes(range(30)) * 30, 20, 15, 1, raw=True))
+    val = [stored(f"v{seed}.jpg", seed % 3, seed) for seed in range(3)]
+    return write_store(tmp_path / "source", {"train": train, "val": val}, CLASSES, num_shards=2)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
+    """Run in this process, check the exit code, and return what was printed, errors last."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["store", *map(str, arguments)])
+    printed = capsys.readouterr()
+    assert stopped.value.code == code, printed
+    return printed.out + printed.err
+
+
+def test_show_prints_a_summary_and_draws(source: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run(capsys, "show", source.path)
+    assert "3 classes: n00000001 cat, house cat, n00000002 dog [bold], n00000003 fox" in printed
+    rows = {line.split("│")[1].strip(): line.split("│")[2:4] for line in printed.splitlines() if line.startswith("│")}
+    assert [cell.strip() for cell in rows["pictures"]] == ["13", "3"]
+    assert [cell.strip() for cell in rows["per class"]] == ["4 to 5", "1"]
+    assert [cell.strip() for cell in rows["largest height x width"]] == ["51 x 60", "42 x 60"]
+    assert rows["files"][0].strip().startswith("2 shards, ")
+    for name in ("contact-sheet.png", "histograms.png"):
+        assert np.asarray(Image.open(source.path / name).convert("L")).std() > 10
+
+    run(capsys, "show", source.path, "--out", tmp_path / "demo.png", "--split", "val")
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "demo.png", "demo-histograms.png"}
+
+
+def test_show_writes_where_it_can_or_says_so(source: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot be written" in run(capsys, "show", source.path, "--out", tmp_path / "no" / "demo.png", code=2)
+
+
+def test_a_whole_store_is_whole(source: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "verify", source.path, "--deep", "--workers", 1).splitlines()[-1] == "8 files, 16 samples: whole"
+
+
+def test_damage_is_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = [stored(f"odd\n{seed}", 0, seed % 5) for seed in range(60)]
+    store = write_store(tmp_path / "store", {"train": pictures, "val": pictures[:3]})
+    for sample_id in range(55):
+        flip_bytes(store.split("train"), sample_id)
+    (store.path / "val.index").unlink()
+    lines = run(capsys, "verify", store.path, code=1).splitlines()
+    assert sum(line.startswith("train: sample ") for line in lines) == 50
+    assert any(line.startswith("train: sample 7 ('odd\\n7'): ") for line in lines)
+    assert "train: and 5 more damaged samples" in lines
+    assert any(line.startswith("train.beton: ") for line in lines)
+    assert any(line.startswith("val.index: ") for line in lines)
+    assert lines[-1] == "4 files, 60 samples; wrong: 2 files, 55 samples"
+
+
+def test_a_subset_is_cut(source: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run(capsys, "subset", source.path, tmp_path / "small", "--classes", "fox,0", "--fraction", 0.5)
+    assert "train: 4 pictures, 2 per class" in printed
+    assert "2 classes -> " in printed
+    small = Store(tmp_path / "small")
+    assert small.class_names == (CLASSES[0], CLASSES[2])
+    assert len(small.split("val")) == 2
+
+    (tmp_path / "names.txt").write_text(f"{CLASSES[1]}\n\nn00000003\n")
+    options = ("--classes-file", tmp_path / "names.txt", "--per-class", 1, "--thin", "train", "--thin", "val")
+    run(capsys, "subset", source.path, tmp_path / "smaller", *options, "--seed", 3)
+    assert Store(tmp_path / "smaller").class_names == CLASSES[1:]
+    run(capsys, "subset", source.path, tmp_path / "few", "--num-classes", 2, "--split", "train")
+    assert list(Store(tmp_path / "few").splits) == ["train"]
+    run(capsys, "verify", tmp_path / "few")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ((), 2, "nothing says what to keep"),
+        (("--classes", "0", "--num-classes", "2"), 2, "--classes and --num-classes"),
+        (("--fraction", "0.5", "--per-class", "2"), 2, "--fraction and --per-class"),
+        (("--fraction", "0"), 2, "above 0"),
+        (("--fraction", "1.5"), 2, "--fraction"),
+        (("--classes-file", "absent.txt"), 2, "absent.txt: cannot be read"),
+        (("--classes", "ca,t"), 1, "'ca' is not a class; did you mean 'n00000001 cat, house cat'"),
+        (("--fraction", "0.5", "--thin", "test"), 1, "no split 'test'"),
+    ],
+)
+def test_a_subset_of_nonsense_is_refused(
+    source: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], code: int, message: str
+) -> None:
+    printed = run(capsys, "subset", source.path, tmp_path / "small", *options, code=code)
+    assert message in " ".join(printed.replace("│", " ").split())
+    assert not (tmp_path / "small").exists()
+
+
+def test_ffcv_files_are_adopted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ffcv").mkdir()
+    split = write_split(tmp_path / "ffcv", [stored("a", 0, 0), stored("b", 1, 1)], num_classes=2)
+    (tmp_path / "ffcv" / "train.index").unlink()
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    options = ("--classes", tmp_path / "names.txt")
+    printed = run(capsys, "adopt", tmp_path / "ffcv" / "train.beton", tmp_path / "store", *options)
+    assert "train: 2 pictures, 1 per class" in printed
+    adopted = Store(tmp_path / "store")
+    assert adopted.class_names == ("cat", "dog")
+    assert adopted.split("train").encoded(1).tobytes() == split.encoded(1).tobytes()
+
+
+@pytest.mark.parametrize("layout", ["folder", "webdataset"])
+def test_pictures_are_exported(source: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str) -> None:
+    printed = run(capsys, "export", source.path, tmp_path / "out", "--to", layout, "--shard-size", 5)
+    assert f"exported to {tmp_path / 'out'}" in printed
+    if layout == "folder":
+        first = tmp_path / "out/train/n00000001/t0.jpg"
+        assert first.read_bytes() == source.split("train").encoded(0).tobytes()
+    else:
+        with tarfile.open(tmp_path / "out/train-000000.tar") as tar:
+            assert len(tar.getmembers()) == 15
+    assert "not empty" in run(capsys, "export", source.path, tmp_path / "out", "--to", layout, code=1)
+
+
+@pytest.mark.parametrize("command", ["show", "verify", "subset", "adopt", "export"])
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run(capsys, command, "--help")
+    assert f"Example: fastbot store {command}" in " ".join(printed.replace("│", " ").split())

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from torchvision.datasets.folder import make_dataset
+
+from datasets_tools import files
+from datasets_tools.errors import SourceError
+
+# Sorted by whole paths, `-` and ` ` come before the `/` of what is in a folder, letters after it.
+TREE = ("b/1.jpg", "b/2.jpg", "b/c/1.jpg", "b-a/1.jpg", "b/c d/1.jpg", "b a/x/1.jpg", "0.jpg", "ba/1.jpg", "b.x/1.jpg")
+
+
+@pytest.fixture(params=["local", "remote"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty folder, as a path and as a URL."""
+    if request.param == "local":
+        yield str(tmp_path)
+    else:
+        yield "memory://tests/files"
+        fsspec.filesystem("memory").rm("/tests", recursive=True)
+
+
+def plant(root: str, *names: str) -> None:
+    for name in names:
+        with fsspec.open(files.join(root, name), "wb", auto_mkdir=True) as file:
+            file.write(name.encode())
+
+
+def test_walk_is_in_the_order_of_torchvisions_image_folder(tmp_path: Path) -> None:
+    plant(str(tmp_path / "class"), *TREE)
+    theirs = make_dataset(tmp_path, class_to_idx={"class": 0}, extensions=(".jpg",))
+    assert [f"{tmp_path}/class/{name}" for name in files.walk(str(tmp_path / "class"))] == [path for path, _ in theirs]
+
+
+def test_walk_is_the_same_local_and_remote(root: str) -> None:
+    plant(root, *TREE)
+    in_order = sorted(TREE, key=lambda name: (name.rpartition("/")[0], name))
+    assert list(files.walk(root)) == in_order
+
+
+def test_hidden_names_are_left_out_unless_asked_for(root: str) -> None:
+    plant(root, "b.jpg", ".a.jpg", ".c/1.jpg", "d/.1.jpg", "d/2.jpg")
+    assert files.children(root) == [files.Child("b.jpg", False), files.Child("d", True)]
+    assert [child.name for child in files.children(root, hidden=True)] == [".a.jpg", ".c", "b.jpg", "d"]
+    assert list(files.walk(root)) == ["b.jpg", "d/2.jpg"]
+
+
+def test_content_sizes_and_kinds(root: str) -> None:
+    plant(root, "a/name.bin")
+    path = files.join(root, "a", "name.bin")
+    assert files.read(path) == b"a/name.bin"
+    assert files.size(path) == 10
+    assert files.read_range(path, 2, 4) == b"name"
+    with files.open_binary(path) as file:
+        file.seek(-3, os.SEEK_END)
+        assert file.read() == b"bin"
+    assert (files.is_file(path), files.is_folder(path)) == (True, False)
+    folder = files.join(root, "a")
+    assert (files.is_file(folder), files.is_folder(folder)) == (False, True)
+    absent = files.join(root, "b")
+    assert (files.is_file(absent), files.is_folder(absent)) == (False, False)
+
+
+def test_a_range_beyond_the_end_is_an_error(root: str) -> None:
+    plant(root, "a.bin")
+    with pytest.raises(OSError, match=r"a\.bin: ends early: 2 of 9 bytes at 3"):
+        files.read_range(files.join(root, "a.bin"), 3, 9)
+
+
+@pytest.mark.parametrize("operation", [files.read, files.size, files.open_binary])
+def test_what_is_absent_is_named(root: str, operation: object) -> None:
+    plant(root, "a.bin")
+    with pytest.raises(FileNotFoundError, match="absent"):
+        operation(files.join(root, "absent"))  # type: ignore[operator]
+    with pytest.raises(SourceError, match=r"absent: cannot be listed: [Nn]o such file or (folder|directory)"):
+        files.children(files.join(root, "absent"))
+
+
+def test_listings_do_not_go_stale_or_pile_up(root: str) -> None:
+    plant(root, "a.bin")
+    assert len(files.children(root)) == 1
+    plant(root, "b.bin")
+    assert len(files.children(root)) == 2
+
+
+def test_an_unknown_protocol_says_what_to_install() -> None:
+    with pytest.raises(OSError, match="nosuch://bucket/a: .*Install the fsspec package of that protocol"):
+        files.read("nosuch://bucket/a")
+    with pytest.raises(SourceError, match="nosuch://bucket: cannot be listed"):
+        files.children("nosuch://bucket")
+
+
+def test_errors_of_a_protocol_become_os_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ClientError(Exception):
+        """As botocore's, which is no OSError."""
+
+    def refuse(*_: object, **__: object) -> bytes:
+        raise ClientError("403 Forbidden")
+
+    monkeypatch.setattr(fsspec.implementations.memory.MemoryFileSystem, "cat_file", refuse)
+    with pytest.raises(OSError, match="memory://a: ClientError: 403 Forbidden"):
+        files.read("memory://a")
+
+
+def test_a_link_to_a_folder_is_followed_and_one_to_itself_refused(tmp_path: Path) -> None:
+    plant(str(tmp_path / "elsewhere"), "1.jpg")
+    plant(str(tmp_path / "data"), "a/2.jpg")
+    (tmp_path / "data" / "b").symlink_to(tmp_path / "elsewhere")
+    assert list(files.walk(str(tmp_path / "data"))) == ["a/2.jpg", "b/1.jpg"]
+    # By way of another folder: neither link alone leads back.
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "data")
+    with pytest.raises(SourceError, match=r"b/back: is a link to .*data, which holds it\. Remove the link\."):
+        list(files.walk(str(tmp_path / "data")))
+
+
+@pytest.mark.parametrize(
+    ("location", "joined", "parent"),
+    [
+        ("a/b", "a/b/c", "a"),
+        ("a/b/", "a/b/c", "a/b"),
+        ("/", "/c", "/"),
+        ("/a", "/a/c", "/"),
+        ("a", "a/c", "."),
+        ("s3://bucket/a", "s3://bucket/a/c", "s3://bucket"),
+        ("memory://a", "memory://a/c", "memory://"),
+        ("memory://", "memory:///c", "memory://"),
+        ("memory:///", "memory:///c", "memory://"),
+    ],
+)
+def test_locations_are_joined_and_taken_apart(location: str, joined: str, parent: str) -> None:
+    assert files.join(location, "c") == joined
+    assert files.parent(location) == parent
+
+
+def test_local_locations_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert files.absolute("a/b") == f"{tmp_path}/a/b"
+    assert files.absolute("s3://bucket/a") == "s3://bucket/a"
