@@ -143,9 +143,8 @@ class Bench:
         figures: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(self._repeats):
             for name, source in sources.items():
-                target = self._target()
-                figures[name].append(peak_bytes(source, target, self._workers) / 1e6)
-                _cleared(target)
+                _cleared(self._target())
+                figures[name].append(peak_bytes(source, self._target(), self._workers) / 1e6)
         first, *_ = names
         return [compared("convert", name, first, figures, "MB") for name in names]
 

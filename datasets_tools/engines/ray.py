@@ -105,8 +105,8 @@ def _connected(address: str | None) -> Iterator[None]:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ConversionError(
-            f"no Ray cluster at {address}: {error}. Start one (ray start --head), name its address with "
-            "--ray-address, or leave both out: --engine local needs none."
+            f"no Ray cluster at {address}: {error}. Name the address of one that runs with --ray-address; if it asks "
+            "for tokens, as `ray start` has it, set Ray's RAY_AUTH_MODE here as well. --engine local needs no cluster."
         ) from error
     try:
         yield

@@ -264,9 +264,7 @@ def list_(
     root: Annotated[
         str | None, typer.Option(help="What the paths are relative to.", show_default="the folder of FILE")
     ] = None,
-    val: Annotated[
-        str | None, typer.Option(help="A second list: the split val.", show_default="none")
-    ] = None,
+    val: Annotated[str | None, typer.Option(help="A second list: the split val.", show_default="none")] = None,
 ) -> Source:
     """A table of paths and labels.
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from sources import encoded, pixels
 from stores import StoredPicture, write_store
 
-from benchmarks.convert import Pictures, command, linked, run
+from benchmarks.convert import Pictures, linked, run
 from datasets_tools.store import Store
 from fastbot.errors import RunError
 
@@ -22,17 +21,19 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def test_every_row_has_its_peer(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_row_has_its_peer(store: Path) -> None:
     pytest.importorskip("ffcv")
-    file = tmp_path / "convert.jsonl"
-    command(store, count=4, workers=1, repeats=1, json_file=file)
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    names = {row["case"] for row in rows}
-    assert {"convert", "convert --no-check", "convert --max-side 400", "peak memory, 20,000 pictures"} <= names
-    assert {row["peer"] for row in rows} <= names
-    assert all(row["ratio"] > 0 and row["images_per_s"] > 0 for row in rows)
-    assert [row["peer"] for row in rows if row["case"] == "convert"] == ["check alone", "decoding to pixels alone"]
-    assert "peak memory" in capsys.readouterr().out
+    results = run(store, count=4, workers=1, repeats=1, memory_counts=(1, 3))
+    names = [result.case for result in results]
+    assert {"convert", "convert --no-check", "convert --max-side 400", "peak memory, 3 pictures"} <= {*names}
+    assert {result.peer for result in results} <= {*names}
+    assert [result.peer for result in results if result.case == "convert"] == [
+        "check alone",
+        "decoding to pixels alone",
+    ]
+    assert [result.ratio for result in results if result.case == result.peer] == [1.0] * 5
+    assert min(result.images_per_s for result in results) > 0
+    assert [result.unit for result in results][-2:] == ["MB", "MB"]
 
 
 def test_kept_pictures_are_the_baseline_ones(store: Path, tmp_path: Path) -> None:

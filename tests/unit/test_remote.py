@@ -16,6 +16,7 @@ from datasets_tools.errors import ConversionError, DataError, StoreError
 from datasets_tools.fetch import fetch
 from datasets_tools.manifest import FileRecord, Manifest
 from datasets_tools.store import Store
+from fastbot.cli import main
 
 URL = "faulty://bucket/store"
 
@@ -315,6 +316,14 @@ def test_the_manifest_is_read_in_whole(uploaded: dict[str, bytes]) -> None:
     assert b"".join(remote.blocks(f"{URL}/manifest.json", 0, 1 << 20)) == uploaded["manifest.json"]
     assert b"".join(remote.blocks(f"{URL}/manifest.json", 10, 30)) == uploaded["manifest.json"][10:30]
     assert isinstance(Manifest.parse(URL, uploaded["manifest.json"]), Manifest)
+
+
+def test_the_command_fetches(uploaded: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["store", "fetch", URL, str(tmp_path / "store")])
+    assert end.value.code == 0
+    assert contents(tmp_path / "store") == uploaded
+    assert f"1 classes -> {tmp_path}/store" in capsys.readouterr().out
 
 
 def _sha256(data: bytes) -> str:

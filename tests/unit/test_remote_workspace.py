@@ -18,6 +18,7 @@ from datasets_tools.estimate import Estimate
 from datasets_tools.manifest import Manifest
 from datasets_tools.remote_workspace import workspace_of
 from datasets_tools.sources.base import EntryList
+from fastbot.cli import main
 
 URL = "faulty://bucket/store"
 
@@ -246,3 +247,30 @@ def test_only_two_shards_must_find_room_here(
     assert "of it here at once" in lines[0]
     with pytest.raises(ConversionError, match=r"not enough space: .*more --shards"):
         convert(good_source(8, 8), "faulty://bucket/other", ConvertOptions("0", shards=1))
+
+
+def test_the_command_converts_to_a_url(
+    remote_files: type[FaultyFileSystem], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = ["--train-per-class", "1", "--val-per-class", "1", "--workers", "1"]
+    with pytest.raises(SystemExit) as end:
+        main(["convert", "demo", URL, *demo, "--work-dir", str(tmp_path / "work")])
+    assert end.value.code == 0
+    assert f"12 classes -> {URL}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main(["convert", "demo", str(tmp_path / "local"), *demo])
+    assert uploaded() == {path.name: path.read_bytes() for path in (tmp_path / "local").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--ray-address", "auto"], "--engine ray"), (["--work-dir", "work"], "for a DST that is a URL")],
+)
+def test_options_without_effect_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["convert", "demo", str(tmp_path / "store"), *options])
+    assert end.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", "").split())
+    assert not list(tmp_path.iterdir())
