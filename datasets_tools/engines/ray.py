@@ -12,8 +12,8 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from datasets_tools.engines.ray_task import Job, PassingError, carry_out, not_shared
@@ -84,12 +84,14 @@ def run_on_ray(
         def start(shard: Shard) -> ray.ObjectRef[ShardResult]:
             return task.remote(job_there, shard, entries[shard.split])
 
-        for shard, result in _as_they_come(shards, start, max(1, num_cpus) * _TASKS_PER_CPU):
-            if workspace.url is None:
-                _await_sight(folder, shard)
-            workspace.note(shard, result)
-            deliver(shard, result)
-            meter.written(shard.split, len(shard), len(result.rejected), result.total_bytes)
+        # Closed here: after an error below, tasks must be stopped before the cluster is left.
+        with closing(_as_they_come(shards, start, max(1, num_cpus) * _TASKS_PER_CPU)) as results:
+            for shard, result in results:
+                if workspace.url is None:
+                    _await_sight(folder, shard)
+                workspace.note(shard, result)
+                deliver(shard, result)
+                meter.written(shard.split, len(shard), len(result.rejected), result.total_bytes)
 
 
 @contextmanager
@@ -135,7 +137,7 @@ def _say_what_limits(num_shards: int, num_cpus: int, say: Callable[[str], None])
 
 def _as_they_come(
     shards: Sequence[Shard], start: Callable[[Shard], ray.ObjectRef[ShardResult]], most_under_way: int
-) -> Iterator[tuple[Shard, ShardResult]]:
+) -> Generator[tuple[Shard, ShardResult]]:
     """Yield shards and their results, keeping so many tasks under way; what is under way when it ends is stopped."""
     waiting = deque(shards)
     under_way: dict[ray.ObjectRef[ShardResult], Shard] = {}

@@ -95,9 +95,7 @@ def test_killed_a_few_times(pictures: Path, whole: tuple[dict[str, bytes], float
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments(
-    pictures: Path, whole: tuple[dict[str, bytes], float], tmp_path: Path
-) -> None:
+def test_killed_at_twenty_random_moments(pictures: Path, whole: tuple[dict[str, bytes], float], tmp_path: Path) -> None:
     kill_until(20, pictures, whole, tmp_path, "2")
 
 
