@@ -1,27 +1,20 @@
-"""`fastbot convert`: photographs in, a store out. One command per layout of the source, all with the same options."""
+"""`fastbot convert`: photographs in, a store out. One command per layout of the source, all with the same options.
+
+Sources are imported inside their commands: some need packages that are heavy, or not there.
+"""
 
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Callable, Iterable
-from enum import StrEnum
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
-from datasets_tools.convert import ConvertOptions, convert
 from datasets_tools.files import is_remote
-from datasets_tools.manifest import Manifest, SplitRecord
-from datasets_tools.pictures import Policy
-from datasets_tools.progress import Progress
 from datasets_tools.sources.base import Source
-from fastbot import __version__
+from fastbot.cli.conversion import run_conversion, shared_options
 
 
 class _Layouts(typer.core.TyperGroup):
@@ -41,111 +34,6 @@ app = typer.Typer(
 )
 
 
-class OnBadImage(StrEnum):
-    """What to do about pictures that cannot be used."""
-
-    FAIL = "fail"
-    SKIP = "skip"
-    REPAIR = "repair"
-
-
-class Engine(StrEnum):
-    """Who writes the shards."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-class Exif(StrEnum):
-    """What to do about EXIF orientation."""
-
-    IGNORE = "ignore"
-    APPLY = "apply"
-
-
-class Subsampling(StrEnum):
-    """How colour is stored in JPEGs that are encoded anew."""
-
-    S420 = "4:2:0"
-    S444 = "4:4:4"
-
-
-_PICTURES = "Pictures"
-_RUN = "Run"
-
-
-def _picture(*names: str, help: str, **options: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=_PICTURES, **options)
-
-
-def _run_option(*names: str, help: str, **options: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=_RUN, **options)
-
-
-def _shared(
-    dst: Annotated[
-        str, typer.Argument(metavar="DST", help="The store to write: a folder that does not exist yet, or a URL.")
-    ],
-    max_side: Annotated[
-        int | None,
-        _picture(min=1, help="Shrink pictures whose longer side exceeds this many pixels.", show_default="keep sizes"),
-    ] = None,
-    short_side: Annotated[
-        int | None,
-        _picture(min=1, help="Shrink pictures so that the shorter side has this many pixels.", show_default="keep"),
-    ] = None,
-    min_side: Annotated[
-        int | None,
-        _picture(min=1, help="With --max-side: never shrink the shorter side below this.", show_default="no limit"),
-    ] = None,
-    quality: Annotated[int, _picture(min=1, max=100, help="JPEG quality of pictures that must be encoded anew.")] = 90,
-    subsampling: Annotated[Subsampling, _picture(help="Colour resolution of those.")] = Subsampling.S420,
-    exif: Annotated[
-        Exif, _picture(help="EXIF orientation: ignore it, as ImageNet's benchmark does, or apply it.")
-    ] = Exif.IGNORE,
-    raw_share: Annotated[
-        float, _picture(min=0, max=1, help="Share of the pictures to store as raw pixels (1: all): large, no decoding.")
-    ] = 0.0,
-    transcode: Annotated[
-        bool, _picture(help="Rewrite progressive JPEGs, without loss, as baseline: they decode 3 times faster.")
-    ] = True,
-    check: Annotated[bool, _picture(help="Decode every picture fully before it is taken.")] = True,
-    max_pixels: Annotated[
-        int, _picture(min=1, help="Refuse pictures of more pixels: decompression bombs.")
-    ] = Policy().max_pixels,
-    on_bad_image: Annotated[
-        OnBadImage,
-        _picture(
-            help="fail: list every bad picture and write no store. skip: leave them out. repair: store what can be "
-            "decoded of them, and leave out the rest."
-        ),
-    ] = OnBadImage.FAIL,
-    workers: Annotated[
-        int,
-        _run_option(
-            min=1,
-            help="Processes that check pictures.",
-            default_factory=lambda: len(os.sched_getaffinity(0)),
-            show_default="all cores",
-        ),
-    ] = ...,
-    shards: Annotated[int, _run_option(min=1, help="Files per split.")] = 1,
-    resume: Annotated[bool, _run_option("--resume", help="Go on with an interrupted conversion to DST.")] = False,
-    engine: Annotated[
-        Engine, _run_option(help="local: this machine. ray: one task a shard on your Ray cluster.")
-    ] = Engine.LOCAL,
-    ray_address: Annotated[
-        str | None,
-        _run_option(help="The cluster of --engine ray.", show_default="RAY_ADDRESS, or a Ray started on this machine"),
-    ] = None,
-    work_dir: Annotated[
-        Path | None,
-        _run_option(help="Where shards are built that go to a URL.", show_default="~/.cache/fastbot/convert"),
-    ] = None,
-) -> None:
-    """The options of every layout; only its signature is used."""
-
-
 def _check_outside(source: str, destination: str) -> None:
     if is_remote(source) or is_remote(destination):
         return
@@ -159,7 +47,7 @@ def _check_outside(source: str, destination: str) -> None:
 def _layout(make_source: Callable[..., Source]) -> Callable[..., Source]:
     """Register a command: the parameters of `make_source`, DST and the shared options; it runs the conversion."""
     own = inspect.signature(make_source, eval_str=True).parameters
-    shared = inspect.signature(_shared, eval_str=True).parameters
+    shared = inspect.signature(shared_options, eval_str=True).parameters
     # Typer takes arguments in the order of the signature: those of the source, DST, then all options.
     merged = {**own, **shared}
     parameters = [
@@ -171,7 +59,7 @@ def _layout(make_source: Callable[..., Source]) -> Callable[..., Source]:
         if "src" in given:
             _check_outside(given["src"], given["dst"])
         source = make_source(**{name: given[name] for name in own})
-        _run(source, **{name: given[name] for name in shared})
+        run_conversion(source, **{name: given[name] for name in shared})
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -288,116 +176,3 @@ def demo(
     from datasets_tools.sources.demo import DemoSource
 
     return DemoSource(seed=seed, train_per_class=train_per_class, val_per_class=val_per_class)
-
-
-def _run(
-    source: Source,
-    *,
-    dst: str,
-    workers: int,
-    shards: int,
-    resume: bool,
-    engine: Engine,
-    ray_address: str | None,
-    work_dir: Path | None,
-    **pictures: Any,
-) -> None:
-    if ray_address is not None and engine != Engine.RAY:
-        raise typer.BadParameter("--ray-address is the address of --engine ray: give both")
-    if work_dir is not None and not is_remote(dst):
-        raise typer.BadParameter("--work-dir is for a DST that is a URL; a folder is built beside its place")
-    on_bad_image = pictures.pop("on_bad_image").value
-    policy = Policy(**{name: getattr(value, "value", value) for name, value in pictures.items()})
-    options = ConvertOptions(
-        __version__, policy, on_bad_image, workers, shards, resume, engine.value, ray_address, work_dir
-    )
-    console = Console(markup=False, highlight=False)  # paths and names may hold brackets
-    for note in source.notes:
-        console.print(f"note: {note}", style="yellow", soft_wrap=True)
-    with _Display(console) as display:
-        manifest = convert(source, dst, options, display, lambda line: console.print(line, soft_wrap=True))
-    _print_summary(console, dst, manifest)
-
-
-class _Display:
-    """A bar with rates, time left and bad pictures; calling it shows how far a conversion is."""
-
-    # Ten times a second is all an eye sees; an update costs more than writing a picture.
-    _PERIOD_S = 0.1
-
-    def __init__(self, console: Console) -> None:
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[bad]}"),
-            console=console,
-        )
-        self._task = self._bar.add_task("opening", total=None, rate="", bad="")
-        self._next_s = 0.0
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def __call__(self, progress: Progress) -> None:
-        elapsed_s = self._bar.tasks[self._task].elapsed or 0.0
-        under_way = progress.stage == "pictures" and progress.num_done < progress.num_total
-        if under_way and elapsed_s < self._next_s:
-            return
-        self._next_s = elapsed_s + self._PERIOD_S
-        self._bar.update(
-            self._task,
-            description=progress.split if under_way else "checksums",
-            completed=progress.num_done,
-            total=progress.num_total,
-            rate=_rate(progress, elapsed_s),
-            bad=f"[red]{progress.num_bad:,} bad[/]" if progress.num_bad else "",
-        )
-
-
-def _rate(progress: Progress, elapsed_s: float) -> str:
-    if not elapsed_s:
-        return ""
-    num_done = progress.num_done - progress.num_resumed
-    return f"{num_done / elapsed_s:,.0f} pictures/s, {progress.num_bytes / elapsed_s / 1e6:,.1f} MB/s"
-
-
-# More bad pictures than this are counted, not listed; the manifest has them all.
-_MOST_LISTED = 20
-
-
-def _print_summary(console: Console, destination: str, manifest: Manifest) -> None:
-    for name, record in manifest.splits.items():
-        console.print(f"{name}: {', '.join(_counted(record))}", soft_wrap=True)
-        for bad in record.quarantined[:_MOST_LISTED]:
-            console.print(f"  left out {bad.key}: {bad.reason}", style="yellow", soft_wrap=True)
-        if (others := len(record.quarantined) - _MOST_LISTED) > 0:
-            console.print(f"  and {others:,} others: `fastbot store show` lists them", style="yellow")
-    num_classes = len(manifest.class_names)
-    console.print(f"{num_classes:,} {'class' if num_classes == 1 else 'classes'} -> {destination}", soft_wrap=True)
-
-
-def _counted(record: SplitRecord) -> Iterable[str]:
-    counts = record.counts
-    yield f"{record.num_samples:,} pictures"
-    yield f"{counts.kept:,} kept as they were"
-    if counts.transcoded:
-        yield f"{counts.transcoded:,} progressive ones rewritten without loss"
-    yield from (f"{count:,} encoded anew from {origin}" for origin, count in counts.reencoded.items())
-    for count, what in ((counts.resized, "resized"), (counts.rotated, "turned"), (counts.repaired, "repaired")):
-        if count:
-            yield f"{count:,} of them {what}"
-    if counts.raw:
-        yield f"{counts.raw:,} as raw pixels"
-    if record.quarantined:
-        yield f"{len(record.quarantined):,} left out"
-    if len(record.shards) > 1:
-        yield f"{len(record.shards)} shards"
