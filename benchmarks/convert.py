@@ -11,8 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,16 +22,16 @@ import typer
 
 from benchmarks.convert_memory import peak_bytes
 from benchmarks.convert_peers import Examiners, copied, ffcv_writer
-from benchmarks.corpus import write_corpus
+from benchmarks.corpus import STATISTICS_NAME, CorpusStatistics, write_corpus
 from benchmarks.measure import Case, Result, compared, conditions, measure, report
 from benchmarks.peers import extract
 from datasets_tools import jpeg
-from datasets_tools.convert import ConvertOptions
-from datasets_tools.convert import convert as convert_source
-from datasets_tools.index import StoredFormat
+from datasets_tools.conversion.convert import ConvertOptions
+from datasets_tools.conversion.convert import convert as convert_source
 from datasets_tools.pictures import Policy
 from datasets_tools.sources.folder import FolderSource
 from datasets_tools.store import Split, Store
+from datasets_tools.store.index import StoredFormat
 from fastbot import __version__
 from fastbot.distributed import cores
 from fastbot.errors import RunError
@@ -110,8 +109,9 @@ class Bench:
                 Case(check, examiners.epoch(jpeg.check, kept_places), check),
                 Case(decode, examiners.epoch(jpeg.decode, kept_places), check),
                 self._conversion("convert", check, kept, count, Policy(), second_peer=decode),
+                self._conversion("convert --shards 8", check, kept, count, Policy(), second_peer=decode, shards=8),
                 Case(check_all, examiners.epoch(jpeg.check, places), check_all),
-                self._conversion("convert, 5 % progressive", check_all, everything, count, Policy()),
+                self._conversion("convert, with progressive", check_all, everything, count, Policy()),
             ]
             return measure("convert", cases, repeats=self._repeats)
 
@@ -149,10 +149,18 @@ class Bench:
         return [compared("convert", name, first, figures, "MB") for name in names]
 
     def _conversion(
-        self, name: str, peer: str, source: Path, count: int, policy: Policy, second_peer: str | None = None
+        self,
+        name: str,
+        peer: str,
+        source: Path,
+        count: int,
+        policy: Policy,
+        *,
+        second_peer: str | None = None,
+        shards: int = 1,
     ) -> Case:
         target = self._target()
-        options = ConvertOptions(__version__, policy=policy, workers=self._workers)
+        options = ConvertOptions(__version__, policy=policy, workers=self._workers, shards=shards)
 
         def run() -> int:
             convert_source(FolderSource(str(source)), target, options)
@@ -174,12 +182,12 @@ def _cleared(target: Path) -> None:
 
 
 def run(
-    data: Path | None, count: int, workers: int, repeats: int, memory_counts: Sequence[int] = (2000, 20_000)
+    data: Path, count: int, workers: int, repeats: int, memory_counts: Sequence[int] = (2000, 20_000)
 ) -> list[Result]:
     """Measure conversions and their peers.
 
     Args:
-        data: a store whose `train` pictures are converted; None to make a corpus.
+        data: a store whose `train` pictures are converted.
         count: pictures a run; a quarter of them where they are resized.
         workers: processes of every case.
         repeats: counted rounds.
@@ -187,18 +195,20 @@ def run(
 
     Raises:
         RunError: the store has raw pictures, or no baseline JPEG.
-        DataError: the store cannot be read, or the corpus cannot be made.
+        DataError: the store cannot be read.
     """
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastbot-convert-")))
-        if data is None:
-            data = folder / "corpus"
-            write_corpus(data, _NUM_MADE, 0, workers)
+    with tempfile.TemporaryDirectory(prefix="fastbot-convert-") as name:
+        folder = Path(name)
         bench = Bench(Pictures.of(Store(data).split("train"), folder), folder, workers, repeats)
         results = bench.checked(count) + bench.unchecked(count)
         if find_spec("ffcv") is not None:
             results += bench.resized(max(1, count // 4))
         return results + bench.memory(memory_counts)
+
+
+def _statistics(store: Path) -> dict[str, object]:
+    is_corpus = (store / STATISTICS_NAME).is_file()
+    return asdict(CorpusStatistics.load(store)) if is_corpus else {"store": "not the corpus"}
 
 
 def command(
@@ -215,8 +225,12 @@ def command(
     Example: [bold]fastbot bench convert --data corpus --json convert.jsonl[/]
     """
     num_workers = workers or cores()
-    results = run(data, count, num_workers, repeats)
-    settings = conditions() | {"threads": num_workers, "count": count}
+    with tempfile.TemporaryDirectory(prefix="fastbot-corpus-") as folder:
+        store = data or Path(folder) / "corpus"
+        if data is None:
+            write_corpus(store, _NUM_MADE, 0, num_workers)
+        results = run(store, count, num_workers, repeats)
+        settings = conditions() | {"threads": num_workers, "count": count, "corpus": _statistics(store)}
     rates = [result for result in results if result.unit != "MB"]
     report(rates, settings, json_file, f"{count:,} pictures, {num_workers} workers")
     report(results[len(rates) :], settings, json_file, "peak memory")

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from datasets_tools.convert import ConvertOptions, convert
-from datasets_tools.progress import Progress
+from datasets_tools.conversion.convert import ConvertOptions, convert
+from datasets_tools.conversion.progress import Progress
 from datasets_tools.sources.folder import FolderSource
 from fastbot import __version__
 

@@ -26,12 +26,13 @@ from rich.table import Table
 
 from benchmarks.corpus_recipe import FILE_BYTES, PROGRESSIVE, ROTATED, SIZES, STORAGE, CorpusSource
 from datasets_tools import photographs
-from datasets_tools.convert import ConvertOptions, convert
+from datasets_tools.conversion.convert import ConvertOptions, convert
+from datasets_tools.conversion.progress import Progress, ProgressCallback
 from datasets_tools.errors import StoreError
-from datasets_tools.index import Flag, Subsampling
+from datasets_tools.jpeg import Subsampling
 from datasets_tools.pictures import Policy
-from datasets_tools.progress import Progress, ProgressCallback
 from datasets_tools.store import Split, Store
+from datasets_tools.store.index import Flag
 from fastbot import __version__
 
 STATISTICS_NAME = "corpus.json"

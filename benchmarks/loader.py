@@ -19,8 +19,8 @@ from rich.console import Console
 from benchmarks import peers
 from benchmarks.corpus import STATISTICS_NAME, CorpusStatistics
 from benchmarks.measure import Case, Result, conditions, measure, report
-from datasets_tools.index import StoredFormat
 from datasets_tools.store import Split, Store
+from datasets_tools.store.index import StoredFormat
 from fastbot.distributed import cores
 from fastbot.errors import RunError
 from pipelines.backends import choose

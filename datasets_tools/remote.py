@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
+from datasets_tools.conversion.shards import file_record
 from datasets_tools.errors import StoreError
 from datasets_tools.files import is_remote, join, reached
-from datasets_tools.manifest import FileRecord
-from datasets_tools.shards import file_record
+from datasets_tools.store.manifest import FileRecord
 
 Pause = Callable[[float], object]
 _Result = TypeVar("_Result")

@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 from recipes import TINY_RECIPE
 
-from datasets_tools.convert import ConvertOptions, convert
+from datasets_tools.conversion.convert import ConvertOptions, convert
 from datasets_tools.sources.demo import DemoSource
 from datasets_tools.store import Store
 

@@ -11,8 +11,8 @@ from PIL import Image
 from sources import pixels
 
 from datasets_tools.errors import PictureError
-from datasets_tools.index import StoredFormat
 from datasets_tools.pictures import Picture, Policy, prepare
+from datasets_tools.store.index import StoredFormat
 
 PICTURE = pixels(48, 64)
 KEEP = Policy()

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from datasets_tools.index import Flag, IndexBuilder, SampleInfo, StoredFormat, Subsampling
-from datasets_tools.manifest import Counts, FileRecord, Manifest, ShardRecord, SourceRecord, SplitRecord
+from datasets_tools.jpeg import Subsampling
 from datasets_tools.store import Split, Store
-from datasets_tools.writer import BetonWriter
+from datasets_tools.store.index import Flag, IndexBuilder, SampleInfo, StoredFormat
+from datasets_tools.store.manifest import Counts, FileRecord, Manifest, ShardRecord, SourceRecord, SplitRecord
+from datasets_tools.store.writer import BetonWriter
 
 LabelSets = Mapping[str, Sequence[Sequence[int]]]
 

@@ -7,15 +7,29 @@ functions release the interpreter's lock while they work, hold no state, and tur
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_tools.errors import MissingPackageError
-from datasets_tools.index import Subsampling
 
 Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
+
+
+class Subsampling(IntEnum):
+    """How a JPEG's colour planes are subsampled; `OTHER` is anything without a common name."""
+
+    GREY = 0
+    S444 = 1
+    S422 = 2
+    S420 = 3
+    S440 = 4
+    S411 = 5
+    S410 = 6
+    OTHER = 255
+
 
 _COMPONENTS = (1, 3)
 _SUBSAMPLED = {Subsampling.S420: True, Subsampling.S444: False}

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from datasets_tools.convert import ConvertOptions, convert
+from datasets_tools.conversion.convert import ConvertOptions, convert
+from datasets_tools.conversion.progress import Progress
 from datasets_tools.files import is_remote
-from datasets_tools.manifest import Manifest, SplitRecord
 from datasets_tools.pictures import Policy
-from datasets_tools.progress import Progress
 from datasets_tools.sources.base import Source
+from datasets_tools.store.manifest import Manifest, SplitRecord
 from fastbot import __version__
 
 
@@ -143,7 +143,7 @@ def run_conversion(
     """Convert `source` as the options say, with a bar, and print what became of it.
 
     Raises:
-        ConversionError: as `datasets_tools.convert.convert`.
+        ConversionError: as `datasets_tools.conversion.convert.convert`.
     """
     if ray_address is not None and engine != Engine.RAY:
         raise typer.BadParameter("--ray-address is the address of --engine ray: give both")

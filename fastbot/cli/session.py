@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from datasets_tools.manifest import MANIFEST_NAME
 from datasets_tools.store import Split, Store
+from datasets_tools.store.manifest import MANIFEST_NAME
 from fastbot import __version__
 from fastbot.build import image_dtype_of
 from fastbot.checkpoint import Conditions, Identity

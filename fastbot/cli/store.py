@@ -54,8 +54,8 @@ def show(
 
     Example: [bold]fastbot store show stores/demo --out demo.png[/]
     """
-    from datasets_tools.contact_sheet import contact_sheet
-    from datasets_tools.histograms import draw_histograms
+    from datasets_tools.inspection.contact_sheet import contact_sheet
+    from datasets_tools.inspection.histograms import draw_histograms
     from datasets_tools.store import Store
     from fastbot.cli.store_summary import print_manifest
 
@@ -85,7 +85,7 @@ def verify(
 
     Example: [bold]fastbot store verify stores/imagenet --deep[/]
     """
-    from datasets_tools.verify import verify_store
+    from datasets_tools.inspection.verify import verify_store
     from fastbot.cli.store_summary import print_verification
 
     console = _console()
@@ -135,8 +135,8 @@ def subset(
 
     Example: [bold]fastbot store subset stores/imagenet stores/imagenet-100 --num-classes 100 --fraction 0.1[/]
     """
-    from datasets_tools.subset import Selection
-    from datasets_tools.subset import subset as write_subset
+    from datasets_tools.exchange.subset import Selection
+    from datasets_tools.exchange.subset import subset as write_subset
     from fastbot.cli.store_summary import print_counts
 
     _check_at_most_one(classes=classes, classes_file=classes_file, num_classes=num_classes)
@@ -181,7 +181,7 @@ def adopt(
 
     Example: [bold]fastbot store adopt /data/train_500.beton /data/val_500.beton stores/imagenet[/]
     """
-    from datasets_tools.adopt import adopt as adopt_files
+    from datasets_tools.exchange.adopt import adopt as adopt_files
     from fastbot.cli.store_summary import print_counts
 
     console = _console()
@@ -209,7 +209,7 @@ def export(
 
     Example: [bold]fastbot store export stores/imagenet /data/imagenet-tars --to webdataset[/]
     """
-    from datasets_tools.export import export as write_files
+    from datasets_tools.exchange.export import export as write_files
 
     console = _console()
     with pictures_bar(console) as bar:
@@ -230,7 +230,7 @@ def fetch(
 
     Example: [bold]fastbot store fetch s3://bucket/imagenet stores/imagenet[/]
     """
-    from datasets_tools.fetch import fetch as fetch_store
+    from datasets_tools.exchange.fetch import fetch as fetch_store
     from fastbot.cli.store_summary import print_counts
 
     console = _console()

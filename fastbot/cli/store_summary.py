@@ -8,8 +8,8 @@ from itertools import groupby
 from rich.console import Console
 from rich.table import Table
 
-from datasets_tools.manifest import Manifest, PolicyRecord, SplitRecord
-from datasets_tools.verify import SampleProblem, Verification
+from datasets_tools.inspection.verify import SampleProblem, Verification
+from datasets_tools.store.manifest import Manifest, PolicyRecord, SplitRecord
 
 _MAX_CLASSES = 20
 _MAX_SAMPLES = 50

@@ -20,8 +20,8 @@ from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 from torch.utils.dlpack import from_dlpack
 
-from datasets_tools.index import StoredFormat
 from datasets_tools.store import Split
+from datasets_tools.store.index import StoredFormat
 from pipelines.backends.raw import raw_window
 from pipelines.backends.torch import read_window
 from pipelines.batch import BatchPlan

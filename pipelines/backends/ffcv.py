@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datasets_tools.index import StoredFormat
 from datasets_tools.store import Split
+from datasets_tools.store.index import StoredFormat
 from pipelines.backends.ffcv_decoder import DECODED, PlannedDecoder, PlanRows, complaint, decoding_costs, share_out
 from pipelines.backends.ffcv_import import EpochIterator, MemoryLoader
 from pipelines.batch import BatchPlan

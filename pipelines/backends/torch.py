@@ -20,8 +20,8 @@ import torch
 from torch.nn import functional
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from datasets_tools.index import StoredFormat
 from datasets_tools.store import Split
+from datasets_tools.store.index import StoredFormat
 from pipelines.backends.raw import raw_window
 from pipelines.batch import BatchPlan
 from pipelines.errors import BadPictureError, PipelineError

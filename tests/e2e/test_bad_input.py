@@ -10,7 +10,7 @@ import pytest
 from recipes import TINY_RECIPE
 from stores import flip_bytes
 
-from datasets_tools.convert import ConvertOptions, convert
+from datasets_tools.conversion.convert import ConvertOptions, convert
 from datasets_tools.sources.demo import DemoSource
 from datasets_tools.store import Store
 from fastbot.cli import main

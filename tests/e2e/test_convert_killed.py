@@ -15,7 +15,7 @@ from sources import encoded, jpeg, pixels
 # Small enough to be cut many times: a checkpoint after every few pictures.
 CONVERT = """
 import sys
-from datasets_tools import shards
+from datasets_tools.conversion import shards
 from fastbot.cli import main
 if __name__ == "__main__":
     shards.CHECKPOINT_SAMPLES = 5

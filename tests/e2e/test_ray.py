@@ -14,13 +14,13 @@ import pytest
 import sources
 from sources import BytesEntry, ListSource, good_entries, jpeg
 
-from datasets_tools import convert as convert_module
-from datasets_tools import shards as shards_module
-from datasets_tools.convert import ConvertOptions, convert
+from datasets_tools.conversion import convert as convert_module
+from datasets_tools.conversion import shards as shards_module
+from datasets_tools.conversion.convert import ConvertOptions, convert
+from datasets_tools.conversion.estimate import Estimate
+from datasets_tools.conversion.progress import Progress
 from datasets_tools.errors import ConversionError
-from datasets_tools.estimate import Estimate
-from datasets_tools.manifest import Manifest
-from datasets_tools.progress import Progress
+from datasets_tools.store.manifest import Manifest
 from fastbot.cli import main
 
 pytestmark = pytest.mark.slow

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasets_tools.index import StoredFormat
 from datasets_tools.store import Split
+from datasets_tools.store.index import StoredFormat
 from pipelines.batch import BatchPlan
 
 

@@ -22,10 +22,9 @@ from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
 from ffcv.writer import DatasetWriter
 
-from datasets_tools import beton
-from datasets_tools.adopt import adopt
-from datasets_tools.index import StoredFormat
-from datasets_tools.store import Shard, Split, Store
+from datasets_tools.exchange.adopt import adopt
+from datasets_tools.store import Shard, Split, Store, beton
+from datasets_tools.store.index import StoredFormat
 
 NUM_SAMPLES = 10
 # Kept alive: numba's finalizers fail on FFCV's compiled functions, inside whatever runs when they are collected.

@@ -12,8 +12,8 @@ from PIL import Image
 from sources import encoded, pixels
 
 from datasets_tools.errors import PictureError
-from datasets_tools.index import Flag, StoredFormat
 from datasets_tools.pictures import Policy, prepare
+from datasets_tools.store.index import Flag, StoredFormat
 
 SMALL = pixels(17, 23)
 MAGIC = (

@@ -26,13 +26,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from stores import StoredPicture, write_store
 
-from datasets_tools import beton
-from datasets_tools.adopt import adopt
 from datasets_tools.errors import StoreError
-from datasets_tools.index import HEADER, RECORD
-from datasets_tools.manifest import Manifest
-from datasets_tools.store import Store
-from datasets_tools.verify import verify_store
+from datasets_tools.exchange.adopt import adopt
+from datasets_tools.inspection.verify import verify_store
+from datasets_tools.store import Store, beton
+from datasets_tools.store.index import HEADER, RECORD
+from datasets_tools.store.manifest import Manifest
 
 NUM_SAMPLES = 5
 DATA_START = beton.metadata_end(NUM_SAMPLES)

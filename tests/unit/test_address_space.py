@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets_tools.address_space import map_files
 from datasets_tools.errors import StoreError
+from datasets_tools.store.address_space import map_files
 
 PAGE = mmap.PAGESIZE
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from sources import encoded, jpeg, pixels
 
-from datasets_tools import beton
-from datasets_tools.adopt import adopt
 from datasets_tools.errors import StoreError
-from datasets_tools.index import Flag, StoredFormat, Subsampling
-from datasets_tools.manifest import Manifest
-from datasets_tools.store import Store
-from datasets_tools.verify import verify_store
+from datasets_tools.exchange.adopt import adopt
+from datasets_tools.inspection.verify import verify_store
+from datasets_tools.jpeg import Subsampling
+from datasets_tools.store import Store, beton
+from datasets_tools.store.index import Flag, StoredFormat
+from datasets_tools.store.manifest import Manifest
 
 Change = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 Sample = tuple[bytes, int, int, int, int]  # mode, label, height, width

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from datasets_tools import beton
+from datasets_tools.store import beton
 
 
 def test_dtypes_have_the_sizes_of_ffcv_structs() -> None:

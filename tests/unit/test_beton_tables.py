@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets_tools import beton
-from datasets_tools.beton_tables import read_tables
 from datasets_tools.errors import StoreError
-from datasets_tools.writer import BetonWriter
+from datasets_tools.store import beton
+from datasets_tools.store.beton_tables import read_tables
+from datasets_tools.store.writer import BetonWriter
 
 PATH = Path("x.beton")
 

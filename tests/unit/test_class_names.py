@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from datasets_tools.class_names import find_classes, wordnet_id
 from datasets_tools.errors import StoreError
+from datasets_tools.exchange.class_names import find_classes, wordnet_id
 
 NAMES = (
     "n01440764 tench, Tinca tinca",

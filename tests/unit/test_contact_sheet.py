@@ -8,8 +8,8 @@ from PIL import Image
 from sources import encoded
 from stores import StoredPicture, write_store
 
-from datasets_tools.contact_sheet import contact_sheet
 from datasets_tools.errors import StoreError
+from datasets_tools.inspection.contact_sheet import contact_sheet
 from datasets_tools.store import Store
 
 HEIGHT, WIDTH = 96, 192

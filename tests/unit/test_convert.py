@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from sources import BytesEntry, DyingEntry, GoneEntry, ListSource, encoded, good_entries, good_source, jpeg, pixels
 
-from datasets_tools import shards as shards_module
-from datasets_tools.convert import ConvertOptions, convert
+from datasets_tools.conversion import shards as shards_module
+from datasets_tools.conversion.convert import ConvertOptions, convert
+from datasets_tools.conversion.estimate import Estimate, estimate
+from datasets_tools.conversion.preparation import Preparation
+from datasets_tools.conversion.progress import Progress
 from datasets_tools.errors import ConversionError
-from datasets_tools.estimate import Estimate, estimate
-from datasets_tools.index import Flag
-from datasets_tools.manifest import Manifest
 from datasets_tools.pictures import Policy
-from datasets_tools.preparation import Preparation
-from datasets_tools.progress import Progress
 from datasets_tools.store import Store
-from datasets_tools.writer import BetonWriter
+from datasets_tools.store.index import Flag
+from datasets_tools.store.manifest import Manifest
+from datasets_tools.store.writer import BetonWriter
 
 
 def run(source: ListSource, destination: Path, **options: Any) -> Manifest:
@@ -233,7 +233,7 @@ class WatchedEntry(BytesEntry):
 @pytest.fixture
 def not_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the run meet what the estimate would meet first."""
-    monkeypatch.setattr("datasets_tools.convert.estimate", lambda *_: Estimate(0, 0, 0, 0))
+    monkeypatch.setattr("datasets_tools.conversion.convert.estimate", lambda *_: Estimate(0, 0, 0, 0))
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ def test_a_kill_just_before_the_renaming_is_made_good(tmp_path: Path, monkeypatc
         raise OSError(errno.EIO, "killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("datasets_tools.workspace.publish", killed)
+        patched.setattr("datasets_tools.conversion.workspace.publish", killed)
         with pytest.raises(ConversionError, match="killed"):
             run(good_source(), tmp_path / "store")
     assert [path.name for path in tmp_path.iterdir()] == [".store.partial"]

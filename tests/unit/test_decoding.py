@@ -12,8 +12,8 @@ from PIL import Image, ImageFile
 from prepared import KEEP, PICTURE, RAW, opened, raw, reason
 from sources import encoded, jpeg, pixels
 
-from datasets_tools.index import Flag
 from datasets_tools.pictures import Policy, prepare
+from datasets_tools.store.index import Flag
 
 KINDS = ["PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF"]
 # 0 to 65,535 in steps that do not divide 256: every rule for 16 bits gives another result.

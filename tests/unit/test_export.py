@@ -14,7 +14,7 @@ from sources import jpeg
 from stores import StoredPicture, flip_bytes, write_store
 
 from datasets_tools.errors import ConversionError, DamagedSampleError
-from datasets_tools.export import Layout, export, folder_names
+from datasets_tools.exchange.export import Layout, export, folder_names
 from datasets_tools.sources.folder import FolderSource
 from datasets_tools.sources.webdataset import WebDatasetSource
 from datasets_tools.store import Split, Store

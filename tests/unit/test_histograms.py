@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from stores import StoredPicture, write_store
 
-from datasets_tools.histograms import draw_histograms, histograms
+from datasets_tools.inspection.histograms import draw_histograms, histograms
 from datasets_tools.store import Store
 
 

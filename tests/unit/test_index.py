@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from datasets_tools.errors import StoreError
-from datasets_tools.index import HEADER, RECORD, Flag, Index, IndexBuilder, SampleInfo, StoredFormat, Subsampling
+from datasets_tools.jpeg import Subsampling
+from datasets_tools.store.index import HEADER, RECORD, Flag, Index, IndexBuilder, SampleInfo, StoredFormat
 
 INFOS = [
     SampleInfo("n01/ä 1.jpg", 0xFFFF_FFFF, 3, Subsampling.S420, 6, 0, Flag(0)),

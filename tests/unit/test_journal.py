@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from datasets_tools.index import Flag, SampleInfo, StoredFormat, Subsampling
-from datasets_tools.journal import Journal, Outcome, Rejected, Stored
+from datasets_tools.conversion.journal import Journal, Outcome, Rejected, Stored
+from datasets_tools.jpeg import Subsampling
+from datasets_tools.store.index import Flag, SampleInfo, StoredFormat
 
 
 def stored(number: int) -> Stored:

@@ -10,8 +10,7 @@ from PIL import Image
 from sources import encoded, pixels
 
 from datasets_tools import jpeg
-from datasets_tools.index import Subsampling
-from datasets_tools.jpeg import JpegError
+from datasets_tools.jpeg import JpegError, Subsampling
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from PIL import Image
 from sources import encoded, pixels
 
 from datasets_tools import jpeg
-from datasets_tools.index import Subsampling
+from datasets_tools.jpeg import Subsampling
 
 PHOTO = np.asarray(pixels(120, 160, seed=3))
 

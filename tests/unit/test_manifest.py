@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 from stores import StoredPicture, write_store
 
-from datasets_tools import manifest as manifest_module
 from datasets_tools.errors import StoreError
-from datasets_tools.manifest import Manifest
+from datasets_tools.store import manifest as manifest_module
+from datasets_tools.store.manifest import Manifest
 
 PICTURES = [StoredPicture("a.jpg", b"one", 2, 3, label=0), StoredPicture("b.jpg", b"two!", 3, 2, label=1)]
 

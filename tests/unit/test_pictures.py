@@ -15,8 +15,9 @@ from prepared import KEEP, PICTURE, RAW, opened, raw, reason
 from sources import encoded, jpeg
 
 from datasets_tools.errors import PictureError
-from datasets_tools.index import Flag, StoredFormat, Subsampling
+from datasets_tools.jpeg import Subsampling
 from datasets_tools.pictures import Policy, prepare
+from datasets_tools.store.index import Flag, StoredFormat
 
 BASELINE = encoded(PICTURE, quality=90)
 PROGRESSIVE = encoded(PICTURE, quality=90, progressive=True)

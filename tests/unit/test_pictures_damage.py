@@ -8,8 +8,8 @@ import pytest
 from prepared import KEEP, PICTURE, opened, raw, reason
 from sources import encoded
 
-from datasets_tools.index import Flag
 from datasets_tools.pictures import Policy, prepare
+from datasets_tools.store.index import Flag
 
 BASELINE = encoded(PICTURE, quality=90)
 PROGRESSIVE = encoded(PICTURE, quality=90, progressive=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets_tools.errors import ConversionError
-from datasets_tools.policy import Policy, fitted, is_raw
+from datasets_tools.pictures.policy import Policy, fitted, is_raw
 
 
 @pytest.mark.parametrize(

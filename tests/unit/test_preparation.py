@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from sources import BytesEntry, DyingEntry, GoneEntry, UnreadableEntry, jpeg
 
-from datasets_tools import preparation
+from datasets_tools.conversion import preparation
+from datasets_tools.conversion.journal import Rejected
+from datasets_tools.conversion.preparation import Preparation
 from datasets_tools.errors import ConversionError
-from datasets_tools.journal import Rejected
 from datasets_tools.pictures import Picture, Policy
-from datasets_tools.preparation import Preparation
 from datasets_tools.sources.base import EntryList, EntryRun
 
 MANY = """
 import sys
 from sources import BytesEntry, jpeg
 from datasets_tools.pictures import Policy
-from datasets_tools.preparation import Preparation
+from datasets_tools.conversion.preparation import Preparation
 from datasets_tools.sources.base import EntryList
 if __name__ == "__main__":
     entries = EntryList([BytesEntry(str(k), 0, jpeg()) for k in range(256)])

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from sources import GoneEntry, good_source
 
-from datasets_tools.convert import ConvertOptions, convert
-from datasets_tools.engines import ray_task
-from datasets_tools.engines.ray_task import Job, PassingError, carry_out
+from datasets_tools.conversion.convert import ConvertOptions, convert
+from datasets_tools.conversion.engines import ray_task
+from datasets_tools.conversion.engines.ray_task import Job, PassingError, carry_out
+from datasets_tools.conversion.shards import Shard, finished, journal_path
+from datasets_tools.conversion.workspace import RUN_NAME
 from datasets_tools.errors import ConversionError, MissingPackageError
 from datasets_tools.pictures import Policy
-from datasets_tools.shards import Shard, finished, journal_path
 from datasets_tools.sources.base import EntryList
-from datasets_tools.workspace import RUN_NAME
 
 SHARD = Shard("train", "train", 0, 6)
 ENTRIES = good_source().splits["train"]
@@ -56,7 +56,7 @@ def test_a_full_disk_may_be_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("datasets_tools.shards.write_whole", full)
+    monkeypatch.setattr("datasets_tools.conversion.shards.write_whole", full)
     with pytest.raises(PassingError, match=r"No space left on device.*--resume"):
         carry_out(job(tmp_path), SHARD, ENTRIES)
     monkeypatch.undo()
@@ -88,7 +88,7 @@ def test_a_node_uploads_from_a_folder_of_its_own(tmp_path: Path, monkeypatch: py
 
 def test_without_ray_the_line_that_installs_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "datasets_tools.engines.ray", raising=False)
+    monkeypatch.delitem(sys.modules, "datasets_tools.conversion.engines.ray", raising=False)
     with pytest.raises(MissingPackageError, match=r"pip install 'fastbot\[ray\]'"):
         convert(good_source(), tmp_path / "store", ConvertOptions("0", engine="ray"))
     assert not list(tmp_path.iterdir())

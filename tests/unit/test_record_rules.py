@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets_tools.index import RECORD
-from datasets_tools.record_rules import record_faults
+from datasets_tools.store.index import RECORD
+from datasets_tools.store.record_rules import record_faults
 
 LIMITS = {"keys_size": 20, "data_start": 100, "data_end": 5000, "num_classes": 3}
 

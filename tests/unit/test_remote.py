@@ -13,9 +13,9 @@ from stores import StoredPicture, write_store
 
 from datasets_tools import remote
 from datasets_tools.errors import ConversionError, DataError, StoreError
-from datasets_tools.fetch import fetch
-from datasets_tools.manifest import FileRecord, Manifest
+from datasets_tools.exchange.fetch import fetch
 from datasets_tools.store import Store
+from datasets_tools.store.manifest import FileRecord, Manifest
 from fastbot.cli import main
 
 URL = "faulty://bucket/store"
@@ -131,7 +131,7 @@ def test_a_kill_before_the_renaming_is_made_good(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("datasets_tools.fetch.publish", killed)
+        patch.setattr("datasets_tools.exchange.fetch.publish", killed)
         with pytest.raises(Killed):
             fetch(URL, tmp_path / "store")
     fetch(URL, tmp_path / "store")

@@ -10,14 +10,14 @@ import pytest
 from remotes import FaultyFileSystem, Times, faulty_file_system
 from sources import BytesEntry, GoneEntry, ListSource, good_entries, good_source
 
-from datasets_tools import convert as convert_module
 from datasets_tools import remote
-from datasets_tools.convert import ConvertOptions, convert
+from datasets_tools.conversion import convert as convert_module
+from datasets_tools.conversion.convert import ConvertOptions, convert
+from datasets_tools.conversion.estimate import Estimate
+from datasets_tools.conversion.remote_workspace import workspace_of
 from datasets_tools.errors import ConversionError
-from datasets_tools.estimate import Estimate
-from datasets_tools.manifest import Manifest
-from datasets_tools.remote_workspace import workspace_of
 from datasets_tools.sources.base import EntryList
+from datasets_tools.store.manifest import Manifest
 from fastbot.cli import main
 
 URL = "faulty://bucket/store"

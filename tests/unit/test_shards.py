@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets_tools import shards as module
+from datasets_tools.conversion import shards as module
+from datasets_tools.conversion.journal import Rejected
+from datasets_tools.conversion.shards import Shard, ShardResult, ShardWriter, finished, remove_traces, shards_of
 from datasets_tools.errors import ConversionError
-from datasets_tools.index import Flag, SampleInfo, StoredFormat, Subsampling
-from datasets_tools.journal import Rejected
+from datasets_tools.jpeg import Subsampling
 from datasets_tools.pictures import Picture
-from datasets_tools.shards import Shard, ShardResult, ShardWriter, finished, remove_traces, shards_of
+from datasets_tools.store.index import Flag, SampleInfo, StoredFormat
 
 SHARD = Shard("train", "train-00001-of-00002", 10, 40)
 LABELS = np.arange(50) % 3

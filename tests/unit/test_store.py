@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from stores import StoredPicture, file_record, flip_bytes, write_split, write_store
 
-from datasets_tools import beton
 from datasets_tools.errors import DamagedSampleError, StoreError
-from datasets_tools.index import HEADER, RECORD, Flag, StoredFormat
-from datasets_tools.store import Split, Store
+from datasets_tools.store import Split, Store, beton
+from datasets_tools.store.index import HEADER, RECORD, Flag, StoredFormat
 
 NAMES = ("cat", "dog", "eel")
 

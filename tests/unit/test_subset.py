@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from stores import StoredPicture, flip_bytes, write_store
 
+from datasets_tools.conversion.shards import Shard, ShardWriter, remove_traces
 from datasets_tools.errors import ConversionError, DamagedSampleError, StoreError
-from datasets_tools.index import Flag, SampleInfo, StoredFormat, Subsampling
-from datasets_tools.manifest import Counts
+from datasets_tools.exchange.subset import Selection, chosen, subset
+from datasets_tools.jpeg import Subsampling
 from datasets_tools.pictures import Picture
-from datasets_tools.shards import Shard, ShardWriter, remove_traces
 from datasets_tools.store import Split, Store
-from datasets_tools.subset import Selection, chosen, subset
+from datasets_tools.store.index import Flag, SampleInfo, StoredFormat
+from datasets_tools.store.manifest import Counts
 
 CLASSES = ("n00000001 cat, house cat", "n00000002 dog", "n00000003 fox")
 

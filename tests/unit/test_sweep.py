@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets_tools import sweep as sweep_module
-from datasets_tools.index import RECORD
-from datasets_tools.sweep import Piece, Sweep, map_pieces
+from datasets_tools.inspection import sweep as sweep_module
+from datasets_tools.inspection.sweep import Piece, Sweep, map_pieces
+from datasets_tools.store.index import RECORD
 
 
 def places(*ranges: tuple[int, int]) -> np.ndarray:

@@ -11,11 +11,10 @@ import pytest
 from sources import jpeg, pixels
 from stores import StoredPicture, file_record, flip_bytes, write_store
 
-from datasets_tools import beton
 from datasets_tools.errors import StoreError
-from datasets_tools.index import HEADER, RECORD
-from datasets_tools.store import Store
-from datasets_tools.verify import FileProblem, SampleProblem, Verification, verify_store
+from datasets_tools.inspection.verify import FileProblem, SampleProblem, Verification, verify_store
+from datasets_tools.store import Store, beton
+from datasets_tools.store.index import HEADER, RECORD
 
 
 def picture(k: int, split: str = "t") -> StoredPicture:

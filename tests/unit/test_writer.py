@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datasets_tools.errors import ConversionError
-from datasets_tools.writer import BetonWriter
+from datasets_tools.store.writer import BetonWriter
 
 MIB = 2**20
 

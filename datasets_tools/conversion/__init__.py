@@ -1,0 +1,1 @@
+"""From a source to a store: the run, its units of work, and what makes it resumable."""

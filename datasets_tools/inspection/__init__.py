@@ -1,0 +1,1 @@
+"""Looking at stores: whether every byte is right, and pictures of what is in them."""

@@ -1,0 +1,80 @@
+"""A picture of a store: a few samples of each class, with the class's name."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from datasets_tools.store import Split, Store
+from datasets_tools.store.index import StoredFormat
+
+_CELL_PX = 96
+_GAP_PX = 4
+_NAME_PX = 160
+_FONT_PX = 13
+_PAPER, _INK = (255, 255, 255), (0, 0, 0)
+
+
+def contact_sheet(store: Store, split: str, *, num_classes: int = 24, per_class: int = 8) -> Image.Image:
+    """Draw a few pictures of each class, one class a row.
+
+    Args:
+        store: the store.
+        split: the split to draw from.
+        num_classes: at most so many classes, spread evenly over all of them.
+        per_class: at most so many pictures of each, spread evenly over the class's samples.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        StoreError: there is no such split, or a sample is damaged.
+    """
+    labels = store.split(split).labels
+    classes = _spread(np.arange(store.num_classes), num_classes)
+    pitch = _CELL_PX + _GAP_PX
+    sheet = Image.new("RGB", (_NAME_PX + per_class * pitch, _GAP_PX + len(classes) * pitch), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(_FONT_PX)
+    for row, label in enumerate(classes.tolist()):
+        top = _GAP_PX + row * pitch
+        name = _shortened(store.class_names[label], font)
+        draw.text((_GAP_PX, top + _CELL_PX // 2), name, fill=_INK, font=font, anchor="lm")
+        for column, sample_id in enumerate(_spread(np.flatnonzero(labels == label), per_class).tolist()):
+            thumbnail = _thumbnail(store.split(split), sample_id)
+            left = _NAME_PX + column * pitch + (_CELL_PX - thumbnail.width) // 2
+            sheet.paste(thumbnail, (left, top + (_CELL_PX - thumbnail.height) // 2))
+    return sheet
+
+
+def _spread(ids: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return at most `count` of `ids`, evenly spaced, the first and the last among them."""
+    if len(ids) <= count:
+        return ids
+    return ids[np.linspace(0, len(ids) - 1, count).round().astype(np.int64)]
+
+
+def _thumbnail(split: Split, sample_id: int) -> Image.Image:
+    image = _picture(split, sample_id)
+    image.thumbnail((_CELL_PX, _CELL_PX))
+    return image.convert("RGB")
+
+
+def _picture(split: Split, sample_id: int) -> Image.Image:
+    """Return a sample as a picture; a JPEG is decoded only when its pixels are asked for, and in part."""
+    data = split.encoded(sample_id)
+    if split.formats[sample_id] == StoredFormat.RAW:
+        return Image.fromarray(data.reshape(int(split.heights[sample_id]), int(split.widths[sample_id]), 3))
+    return Image.open(io.BytesIO(data.tobytes()), formats=("JPEG",))
+
+
+def _shortened(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Put a name on one line and cut it so that it fits the name column."""
+    name = " ".join(name.split())
+    room = _NAME_PX - 2 * _GAP_PX
+    if font.getlength(name) <= room:
+        return name
+    return next(cut for end in range(len(name), -1, -1) if font.getlength(cut := name[:end] + "…") <= room)
