@@ -71,13 +71,13 @@ class _Absent:
     """Stands in for the extension where it was not built, or its libjpeg is gone."""
 
     def __init__(self, cause: ImportError) -> None:
-        self._cause = cause
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise MissingPackageError(
-            f"the JPEG codec is not built ({self._cause}). Install a fastbot wheel, which holds it, or build it: "
+        self.problem = (
+            f"the JPEG codec is not built ({cause}). Install a fastbot wheel, which holds it, or build it: "
             "apt-get install libjpeg-dev gcc python3-dev && pip install -e ."
         )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise MissingPackageError(self.problem)
 
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ else:
         from datasets_tools.jpeg import _codec
     except ImportError as error:
         _codec = _Absent(error)
+
+
+def problem() -> str | None:
+    """Return why the codec cannot be used and what to do about it, None where it can."""
+    return _codec.problem if isinstance(_codec, _Absent) else None
 
 
 def inspect(data: Buffer) -> JpegHeader:

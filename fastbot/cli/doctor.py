@@ -16,6 +16,7 @@ from fastbot.cli.train import DeviceName
 # (distribution, what it is for, the line that installs it)
 _OPTIONAL = (
     ("timm", "timm:NAME models", "pip install timm"),
+    ("ray", "fastbot convert --engine ray", "pip install ray"),
     ("pytest", "running the tests", "pip install -e '.[dev]' (in fastbot's checkout)"),
 )
 _REQUIRED = ("torch", "torchvision", "numpy", "numba", "pydantic", "rich", "typer", "safetensors", "tensorboard")
@@ -30,6 +31,7 @@ def doctor(
 
     Example: [bold]fastbot doctor --device cpu[/]
     """
+    from datasets_tools import jpeg
     from fastbot.distributed import cores, pick_device
     from pipelines.backends.choose import AUTO, available, choose
 
@@ -46,6 +48,7 @@ def doctor(
     console.print(table)
     for line in _dali_problems():
         console.print(f"[yellow]DALI:[/] {line}")
+    console.print(f"[yellow]fastbot convert:[/] {problem}" if (problem := jpeg.problem()) else "JPEG codec: built")
     for name, purpose, line in _OPTIONAL:
         if _version(name) is None:
             console.print(f"{name} is not installed ({purpose}): {line}")

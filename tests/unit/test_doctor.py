@@ -4,6 +4,7 @@ from importlib import metadata
 
 import pytest
 
+from datasets_tools import jpeg
 from fastbot.cli import doctor, main
 
 
@@ -12,8 +13,18 @@ def test_the_doctor_names_every_backend_and_what_auto_takes(capsys: pytest.Captu
         main(["doctor", "--device", "cpu"])
     assert left.value.code == 0
     printed = capsys.readouterr().out
-    for word in ("dali", "ffcv", "torch", "synthetic", "auto would take"):
+    for word in ("dali", "ffcv", "torch", "synthetic", "auto would take", "JPEG codec: built"):
         assert word in printed
+
+
+def test_the_doctor_says_how_to_build_the_codec(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jpeg, "_codec", jpeg._Absent(ImportError("libjpeg.so.62: cannot open shared object file")))
+    with pytest.raises(SystemExit) as left:
+        main(["doctor", "--device", "cpu"])
+    assert left.value.code == 0
+    assert "libjpeg.so.62: cannot open shared object file" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
