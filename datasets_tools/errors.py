@@ -13,6 +13,9 @@ Every message says where, what was found, what is allowed, and what to do.
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 
 class DataError(Exception):
     """Base of everything `datasets_tools` raises for bad input."""
@@ -49,6 +52,27 @@ class MissingPackageError(DataError):
 
 class StoreError(DataError):
     """A store, or one of its files, is missing, damaged, or of another version."""
+
+
+# Where the file is as good as ever, and what keeps it from being read is elsewhere.
+_REMEDIES = {
+    errno.EMFILE: "Raise the limit (ulimit -n).",
+    errno.ENFILE: "Close other programs, or raise the machine's limit (fs.file-max).",
+    errno.EACCES: "Give this user the right to read it.",
+    errno.EPERM: "Give this user the right to read it.",
+    errno.EIO: "The disk or its connection failed: read the system's log (dmesg).",
+}
+
+
+def unreadable(path: Path, error: OSError) -> StoreError:
+    """Return what is to be raised where the system does not let a file of a store be read.
+
+    Args:
+        path: of the file.
+        error: the system's.
+    """
+    remedy = _REMEDIES.get(error.errno or 0, "Copy it again, or convert the store again from its source.")
+    return StoreError(f"{path}: cannot be read: {error.strerror or error}. {remedy}")
 
 
 class DamagedSampleError(StoreError):

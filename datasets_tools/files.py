@@ -11,15 +11,13 @@ import errno
 import heapq
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import fsspec
+from typing import BinaryIO, cast
 
 from datasets_tools.errors import SourceError
+from datasets_tools.protocols import reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +66,18 @@ def children(folder: str, *, hidden: bool = False) -> list[Child]:
         found = _remote_children(folder) if is_remote(folder) else _local_children(folder)
         visible = [child for child in found if hidden or not child.name.startswith(".")]
     except OSError as error:
-        raise SourceError(f"{folder}: cannot be listed: {why(error)}. Name a folder that exists.") from error
+        is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+        hint = " Name a folder that exists." if is_absent else ""
+        raise SourceError(f"{folder}: cannot be listed: {why(error)}.{hint}") from error
     return sorted(visible, key=lambda child: child.name)
 
 
-def walk(folder: str) -> Iterator[str]:
+def walk(folder: str, *, hidden: bool = False) -> Iterator[str]:
     """Yield the paths of all files below a folder, relative to it, in torchvision's `ImageFolder` order.
+
+    Args:
+        folder: path or URL.
+        hidden: whether files whose names begin with a dot count; folders of such names never do.
 
     Raises:
         SourceError: there is no such folder, it cannot be listed, or a link in it leads back to a folder above.
@@ -86,11 +90,11 @@ def walk(folder: str) -> Iterator[str]:
         path = heapq.heappop(waiting)
         _check_no_cycle(folder, path)
         prefix = f"{path}/" if path else ""
-        for child in children(join(folder, path) if path else folder):
-            if child.is_folder:
-                heapq.heappush(waiting, prefix + child.name)
-            else:
+        for child in children(join(folder, path) if path else folder, hidden=hidden):
+            if not child.is_folder:
                 yield prefix + child.name
+            elif not child.name.startswith("."):
+                heapq.heappush(waiting, prefix + child.name)
 
 
 def is_folder(location: str) -> bool:
@@ -113,8 +117,21 @@ def is_file(location: str) -> bool:
     """
     if not is_remote(location):
         return Path(location).is_file()
-    with reached(location) as (file_system, path):
-        return bool(file_system.isfile(path))
+    try:
+        # Not `isfile`: it answers False for whatever goes wrong.
+        with reached(location) as (file_system, path):
+            return bool(file_system.info(path)["type"] == "file")
+    except FileNotFoundError:
+        return False
+
+
+def why_no_folder(location: str) -> str:
+    """Return what is wrong with a location that is not a folder, in words.
+
+    Raises:
+        OSError: a remote location cannot be reached.
+    """
+    return "is a file, not a folder" if is_file(location) else "no such folder"
 
 
 def size(location: str) -> int:
@@ -239,18 +256,3 @@ def _remote_children(folder: str) -> list[Child]:
     found = [(entry["name"].rstrip("/"), entry["type"] == "directory") for entry in listed]
     # They also list the folder's own marker, an empty object of its name.
     return [Child(name.rsplit("/", 1)[-1], is_dir) for name, is_dir in found if name.strip("/") != path.strip("/")]
-
-
-@contextmanager
-def reached(url: str) -> Iterator[tuple[Any, str]]:
-    """Give fsspec's file system for a URL and the path in it; every error inside becomes an OSError that names it."""
-    try:
-        opened = cast(tuple[Any, str], fsspec.core.url_to_fs(url))
-    except (ImportError, ValueError) as error:
-        raise OSError(f"{url}: {error}. Install the fsspec package of that protocol, for example s3fs.") from error
-    try:
-        yield opened
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{url}: no such file or folder") from error
-    except Exception as error:
-        raise OSError(f"{url}: {type(error).__name__}: {error}") from error

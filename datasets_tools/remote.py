@@ -17,7 +17,8 @@ from typing import BinaryIO, TypeVar, cast
 
 from datasets_tools.conversion.shards import file_record
 from datasets_tools.errors import StoreError
-from datasets_tools.files import is_remote, join, reached
+from datasets_tools.files import is_remote, join
+from datasets_tools.protocols import reached
 from datasets_tools.store.manifest import FileRecord
 
 Pause = Callable[[float], object]

@@ -22,9 +22,9 @@ def stray_bytes(data: bytes, marker: bytes) -> bytes:
     return data[:place] + b"\x11\x22" + data[place:]
 
 
-def extraneous_bytes(data: bytes) -> bytes:
-    """Put bytes between the coded data and the end-of-image marker: more than a decoder reads ahead in silence."""
-    return data[:-2] + b"\x11\x22\x33" * 20 + data[-2:]
+def left_over(data: bytes, content: bytes) -> bytes:
+    """Put bytes between the coded data and the end-of-image marker: libjpeg reads seven ahead without a word."""
+    return data[:-2] + content + data[-2:]
 
 
 def flat(sampling: list[tuple[int, int]]) -> bytes:

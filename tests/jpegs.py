@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from native_codec import build
+from PIL import Image
 from sources import encoded, pixels
 
 HEIGHT, WIDTH = 45, 70
@@ -44,17 +45,19 @@ class JpegMaker:
 
     Args:
         folder: where its two programs are built.
+        picture: what they show, RGB.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, picture: Image.Image = PICTURE) -> None:
         self._folder = folder
+        self._picture = picture
         self._make = build("jpeg_make", folder)
         self._dump = build("jpeg_dump", folder)
 
     def make(self, options: str) -> bytes:
         file = self._folder / "made.jpg"
-        command = [self._make, str(WIDTH), str(HEIGHT), file, *options.split()]
-        subprocess.run(command, input=PICTURE.tobytes(), check=True)
+        command = [self._make, str(self._picture.width), str(self._picture.height), file, *options.split()]
+        subprocess.run(command, input=self._picture.tobytes(), check=True, stderr=subprocess.DEVNULL)
         return file.read_bytes()
 
     def coefficients(self, data: bytes) -> bytes:
@@ -65,10 +68,18 @@ class JpegMaker:
 
     def taken(self) -> Mapping[str, bytes]:
         """One JPEG of each kind that a store can hold, or that can be made one without loss."""
-        kinds = {name: encoded(PICTURE, quality=85, **options) for name, options in _PILLOW_KINDS.items()}
+        kinds = {name: encoded(self._picture, quality=85, **options) for name, options in _PILLOW_KINDS.items()}
         for progressive in (False, True):
-            kinds[f"grey, progressive {progressive}"] = encoded(PICTURE.convert("L"), progressive=progressive)
+            kinds[f"grey, progressive {progressive}"] = encoded(self._picture.convert("L"), progressive=progressive)
         return kinds | {name: self.make(options) for name, options in (_MADE_KINDS | _ARITHMETIC).items()}
 
     def cmyk(self) -> Mapping[str, bytes]:
-        return {f"CMYK, progressive {p}": encoded(PICTURE.convert("CMYK"), progressive=p) for p in (False, True)}
+        cmyk = self._picture.convert("CMYK")
+        return {f"CMYK, progressive {p}": encoded(cmyk, progressive=p) for p in (False, True)}
+
+
+def without_huffman_tables(data: bytes) -> bytes:
+    """Leave out the tables of a JPEG that has the standard's (ITU-T T.81, annex K.3), as cameras do in Motion JPEG."""
+    while (place := data.find(b"\xff\xc4")) >= 0:
+        data = data[:place] + data[place + 2 + int.from_bytes(data[place + 2 : place + 4], "big") :]
+    return data

@@ -10,7 +10,7 @@ import errno
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,21 @@ from datasets_tools.conversion.preparation import Preparation
 from datasets_tools.conversion.progress import Meter, ProgressCallback
 from datasets_tools.conversion.remote_workspace import remote_workspace
 from datasets_tools.conversion.shards import Shard, ShardResult, shards_of
-from datasets_tools.conversion.workspace import Workspace, is_whole, local_workspace, purpose_of
+from datasets_tools.conversion.workspace import (
+    BAD_PICTURES_NAME,
+    Workspace,
+    is_whole,
+    local_workspace,
+    purpose_of,
+)
 from datasets_tools.errors import ConversionError
 from datasets_tools.files import is_remote
 from datasets_tools.pictures import Policy
 from datasets_tools.sources.base import Entries, Source
+from datasets_tools.staging import write_whole
 from datasets_tools.store.manifest import (
     FORMAT_VERSION,
+    MANIFEST_NAME,
     Counts,
     FileRecord,
     Manifest,
@@ -39,6 +47,9 @@ from datasets_tools.store.manifest import (
     SourceRecord,
     SplitRecord,
 )
+
+# More bad pictures than this are listed in a file only.
+_MOST_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +108,63 @@ def convert(
         ConversionError: the destination is taken, pictures are bad, a class lost all its pictures, a worker died, the
             source has gone, or there is no space left. What was done is kept aside for `resume`.
     """
+    _check_not_empty(source)
     policy = replace(options.policy, repair=options.on_bad_image == "repair")
+    if options.resume and (manifest := _result_of_before(source, policy, destination, options)) is not None:
+        say(f"{destination} is whole already")
+        return manifest
     purpose = purpose_of(source, policy, options.shards, options.fastbot_version)
-    try:
-        with _workspace(destination, purpose, options) as workspace:
-            if is_whole(workspace.folder):
-                return _revealed(source, workspace, options)
-            with Preparation(policy, options.workers) as preparation:
-                share = _share_here(source, workspace, options)
-                check_space(estimate(source, preparation), workspace.folder, share, say)
-                engine = _engine(source, policy, workspace, preparation, options, say)
-                return _written(source, policy, workspace, engine, options, progress)
-    except OSError as error:
-        raise ConversionError(_writing_failed(destination, error)) from error
+    with ExitStack() as stack:
+        try:
+            workspace = stack.enter_context(_workspace(destination, purpose, options))
+        except OSError as error:
+            raise ConversionError(f"{destination}: cannot be written: {error}. Nothing was done.") from error
+        try:
+            return _converted(source, policy, workspace, options, progress, say)
+        except OSError as error:
+            raise ConversionError(_writing_failed(destination, error)) from error
+
+
+def _converted(
+    source: Source,
+    policy: Policy,
+    workspace: Workspace,
+    options: ConvertOptions,
+    progress: ProgressCallback,
+    say: Say,
+) -> Manifest:
+    if is_whole(workspace.folder):
+        return _revealed(source, workspace, options)
+    with Preparation(policy, options.workers) as preparation:
+        share = _share_here(source, workspace, options)
+        check_space(estimate(source, preparation, options.shards), workspace.folder, share, say)
+        engine = _engine(source, policy, workspace, preparation, options, say)
+        return _written(source, policy, workspace, engine, options, progress)
+
+
+def _check_not_empty(source: Source) -> None:
+    empty = [split for split, entries in source.splits.items() if not len(entries)]
+    if empty or not source.splits or not source.class_names:
+        what = f"split {empty[0]} of the source" if empty else "the source"
+        raise ConversionError(f"{what} holds no pictures. A store has at least one picture in every split.")
+
+
+def _result_of_before(
+    source: Source, policy: Policy, destination: str | Path, options: ConvertOptions
+) -> Manifest | None:
+    """Return the manifest of a store that this very conversion has written before, None where it has not."""
+    if is_remote(str(destination)) or not (Path(destination) / MANIFEST_NAME).is_file():
+        return None
+    manifest = Manifest.load(Path(destination))
+    found = {name: record.num_samples + len(record.quarantined) for name, record in manifest.splits.items()}
+    is_same = (
+        manifest.fastbot_version == options.fastbot_version
+        and manifest.source == SourceRecord(name=source.name, options=dict(source.options))
+        and manifest.policy == PolicyRecord(**asdict(policy))
+        and manifest.class_names == tuple(source.class_names)
+        and found == _num_pictures(source)
+    )
+    return manifest if is_same else None
 
 
 def _workspace(
@@ -202,18 +257,21 @@ def _num_pictures(source: Source) -> dict[str, int]:
 
 def _check_none_bad(results: Mapping[str, Sequence[ShardResult]], num_pictures: int, folder: Path) -> None:
     lines = [
-        f"  {split}/{key}: {reason}"
+        f"{split}/{key}: {reason}"
         for split, shards in results.items()
         for shard in shards
         for _, key, reason in shard.rejected
     ]
     if lines:
-        bad = "\n".join(lines)
+        list_path = folder / BAD_PICTURES_NAME
+        write_whole(list_path, "".join(f"{line}\n" for line in lines).encode())
+        bad = "\n".join(f"  {line}" for line in lines[:_MOST_LISTED])
+        rest = f"\n  and {len(lines) - _MOST_LISTED:,} others" if len(lines) > _MOST_LISTED else ""
         raise ConversionError(
-            f"{len(lines):,} of {num_pictures:,} pictures cannot be used; no store was written:\n{bad}\n"
-            f"The others are done, in {folder}. Go on with --resume and --on-bad-image skip to leave these out, or "
-            "replace them and go on with --resume alone. --on-bad-image repair, from the start, stores what can be "
-            "decoded of them."
+            f"{len(lines):,} of {num_pictures:,} pictures cannot be used; no store was written:\n{bad}{rest}\n"
+            f"{list_path} lists them. The others are done: go on with --resume --on-bad-image skip to leave these "
+            "out, or replace (not remove) them and go on with --resume alone. With --on-bad-image repair, from the "
+            "start, what can be decoded of them is stored."
         )
 
 

@@ -33,21 +33,24 @@ class Estimate:
         num_pictures: of all splits.
         mean_bytes: of the sampled pictures, as they will be stored.
         num_sampled: how many were looked at.
-        num_bytes: of the whole store.
+        num_bytes: of the whole store on a disk.
+        num_hole_bytes: by which its files are longer than that: pages that are not full, which a disk need not store.
     """
 
     num_pictures: int
     mean_bytes: float
     num_sampled: int
     num_bytes: int
+    num_hole_bytes: int = 0
 
 
-def estimate(source: Source, preparation: Preparation) -> Estimate:
+def estimate(source: Source, preparation: Preparation, num_shards: int) -> Estimate:
     """Prepare a few pictures, evenly spread over all splits, and infer the size of the store.
 
     Args:
         source: its pictures.
         preparation: prepares them as they will be stored.
+        num_shards: files per split; each begins and ends with a page that is not full.
 
     Raises:
         ConversionError: the source cannot be read, or a worker died.
@@ -63,7 +66,15 @@ def estimate(source: Source, preparation: Preparation) -> Estimate:
     # A sample does not cross a page: on average half a sample is lost at each page's end.
     waste = 1 + mean_bytes / 2 / beton.MIN_PAGE_SIZE
     num_bytes = round(num_pictures * (mean_bytes * waste + _TABLE_BYTES))
-    return Estimate(num_pictures, mean_bytes, len(sizes), num_bytes)
+    holes = sum(_hole_bytes(len(entries), num_shards) for entries in source.splits.values())
+    return Estimate(num_pictures, mean_bytes, len(sizes), num_bytes, holes)
+
+
+def _hole_bytes(num_pictures: int, num_shards: int) -> int:
+    """Return what lies unused at the beginning and, on average, at the end of the files of a split."""
+    num_files = max(1, min(num_shards, num_pictures))
+    rows = beton.metadata_end(num_pictures // num_files)
+    return num_files * (beton.align_up(rows, beton.MIN_PAGE_SIZE) - rows + beton.MIN_PAGE_SIZE // 2)
 
 
 def check_space(expected: Estimate, folder: Path, share: float | None, say: Say) -> None:
@@ -83,7 +94,7 @@ def check_space(expected: Estimate, folder: Path, share: float | None, say: Say)
     needed = expected.num_bytes if share is None else round(share * expected.num_bytes)
     line = (
         f"{expected.num_pictures:,} pictures of {expected.mean_bytes / 1e3:,.1f} kB (mean of {expected.num_sampled} "
-        f"sampled, as stored): about {_gigabytes(expected.num_bytes)}"
+        f"sampled, as stored): about {_gigabytes(expected.num_bytes + expected.num_hole_bytes)}"
     )
     if share:
         line += f", {_gigabytes(needed)} of it here at once"

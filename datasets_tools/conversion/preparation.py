@@ -49,6 +49,7 @@ class Preparation:
             self._slots = _Slots(os.memfd_create("pictures"), self._num_slots * _SLOT_SIZE)
             # Not fork: the caller may have threads. The server forks each worker from a clean, single-threaded process.
             context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([__name__])  # imported once, not by each worker
             self._pool = ProcessPoolExecutor(workers, context, _start_worker, (self._slots, policy))
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from datasets_tools.staging import aside_of, check_free, locked_folder, publish,
 from datasets_tools.store.manifest import MANIFEST_NAME, Manifest
 
 RUN_NAME = "run.json"
+# Which pictures were bad, where a conversion ended because of them.
+BAD_PICTURES_NAME = "bad-pictures.txt"
 
 
 class Workspace(Protocol):
@@ -108,7 +111,8 @@ class LocalWorkspace:
             OSError: it cannot be renamed.
         """
         remove_traces(self.folder, shards)
-        (self.folder / RUN_NAME).unlink(missing_ok=True)
+        for name in (BAD_PICTURES_NAME, RUN_NAME):
+            (self.folder / name).unlink(missing_ok=True)
         publish(self.folder, self._destination)
 
 
@@ -157,21 +161,51 @@ def begin(folder: Path, purpose: Mapping[str, Any], *, is_new: bool, resume: boo
             f"{folder}: holds files, but no conversion. Remove that folder, or choose another destination."
         )
     if not resume:
+        raise ConversionError(_interrupted(folder))
+    before = json.loads(path.read_bytes()) if path.is_file() else dict(purpose)
+    names = [name for name in {**before, **purpose} if before.get(name) != purpose.get(name)]
+    if names:
+        changes = "; ".join(_change(name, before.get(name), purpose.get(name)) for name in names)
         raise ConversionError(
-            f"{folder}: holds a conversion that was interrupted. Go on with it by --resume, or remove that folder to "
-            "start again."
-        )
-    before = json.loads(path.read_bytes()) if path.is_file() else {}
-    changes = [f"{name}: {before.get(name)} then, {now} now" for name, now in _flat(purpose, before) if name in before]
-    if changes:
-        raise ConversionError(
-            f"{folder}: the interrupted conversion was another one ({'; '.join(changes)}). Resume it with what it was "
-            "begun with, or remove that folder to start again."
+            f"{folder}: the interrupted conversion was another one ({changes}). Resume it with what it was begun "
+            "with, or remove that folder to start again."
         )
 
 
-def _flat(purpose: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((name, value) for name, value in purpose.items() if before.get(name) != value)
+def _change(name: str, before: Any, now: Any) -> str:
+    """Say what differs; of a count with a digest, the digest only decides."""
+    counts = [str(value).partition(" (")[0] for value in (before, now)]
+    if counts[0] == counts[1]:
+        return f"{name}: {counts[0]} then and now, but with other names or labels"
+    return f"{name}: {counts[0]} then, {counts[1]} now"
+
+
+def check_destination(destination: Path, *, resume: bool) -> None:
+    """Refuse, before a source is listed, what `local_workspace` would refuse after it.
+
+    Args:
+        destination: where the store will be.
+        resume: an interrupted conversion, or a store that is whole, may be there.
+
+    Raises:
+        ConversionError: the destination is taken, cannot be written, or holds an interrupted conversion.
+    """
+    if not (resume and is_whole(destination)):
+        check_free(destination)
+    parent = next(folder for folder in destination.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        problem = "cannot be written to" if parent.is_dir() else "is no folder"
+        raise ConversionError(f"{destination}: {parent} {problem}. Choose another destination.")
+    aside = aside_of(destination)
+    if not resume and aside.is_dir() and not is_untouched(aside):
+        raise ConversionError(_interrupted(aside))
+
+
+def _interrupted(folder: Path) -> str:
+    return (
+        f"{folder}: holds a conversion that was interrupted. Go on with it by --resume, or remove that folder to "
+        "start again."
+    )
 
 
 def is_whole(folder: Path) -> bool:

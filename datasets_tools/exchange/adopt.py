@@ -23,6 +23,7 @@ from datasets_tools.store.manifest import (
     ShardRecord,
     SourceRecord,
     SplitRecord,
+    plain_name,
 )
 
 # The beginnings of file names that say which split it is.
@@ -91,6 +92,7 @@ def _by_split(files: Sequence[Path | str]) -> dict[str, list[Path]]:
     stems: set[str] = set()
     for file in files:
         name, path = _named(str(file))
+        _check_names(path)
         if path.stem in stems:
             raise StoreError(f"{path}: another file is called {path.stem} too. Rename one: names of samples begin so.")
         stems.add(path.stem)
@@ -98,6 +100,19 @@ def _by_split(files: Sequence[Path | str]) -> dict[str, list[Path]]:
     if not splits:
         raise StoreError("There is no file to adopt. Name one or more .beton files.")
     return splits
+
+
+def _check_names(path: Path) -> None:
+    """Refuse a file that a manifest cannot name, or whose index it cannot, before anything of it is read."""
+    try:
+        plain_name(path.name)
+        plain_name(_index_name(path))
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}. Rename the file.") from error
+
+
+def _index_name(path: Path) -> str:
+    return f"{path.stem}.index"
 
 
 def _named(argument: str) -> tuple[str, Path]:
@@ -169,7 +184,7 @@ def _link(paths: Sequence[Path], destination: Path, written: list[Path]) -> int:
 
 
 def _split_record(files: Sequence[StockFile], destination: Path, num_classes: int, written: list[Path]) -> SplitRecord:
-    shards = tuple(_shard_record(file, destination / f"{file.path.stem}.index", written) for file in files)
+    shards = tuple(_shard_record(file, destination / _index_name(file.path), written) for file in files)
     records = np.concatenate([file.records for file in files])
     return SplitRecord(
         shards=shards,

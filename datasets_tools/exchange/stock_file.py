@@ -18,8 +18,9 @@ from datasets_tools.errors import StoreError
 from datasets_tools.inspection.sweep import Piece, Sweep, map_pieces
 from datasets_tools.jpeg import Subsampling
 from datasets_tools.store import beton
+from datasets_tools.store.address_space import map_file
 from datasets_tools.store.beton_tables import Tables, read_tables
-from datasets_tools.store.index import RECORD, Flag, StoredFormat, map_file
+from datasets_tools.store.index import RECORD, Flag, StoredFormat
 from datasets_tools.store.manifest import FileRecord
 from datasets_tools.store.record_rules import record_faults
 

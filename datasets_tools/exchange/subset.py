@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ class Selection:
         seed: decides what is drawn, 0 <= seed < 2**64.
         splits: the splits to keep; None keeps all.
         thinned: the splits that `fraction` and `per_class` apply to; the others keep every picture of the kept classes.
+            None: `train`, or every kept split where `train` is not kept.
     """
 
     classes: Sequence[str] | None = None
@@ -54,7 +55,7 @@ class Selection:
     per_class: int | None = None
     seed: int = 0
     splits: Sequence[str] | None = None
-    thinned: Sequence[str] = ("train",)
+    thinned: Sequence[str] | None = None
 
 
 def subset(source: Path, destination: Path, selection: Selection, fastbot_version: str, progress: Progress) -> Manifest:
@@ -76,22 +77,27 @@ def subset(source: Path, destination: Path, selection: Selection, fastbot_versio
         The new store's manifest.
 
     Raises:
-        StoreError: the source is no whole store, or has no such class or split; of a damaged sample,
-            `DamagedSampleError`.
+        StoreError: the source is no whole store, or has no such class or split, or none of the splits to be thinned is
+            kept; of a damaged sample, `DamagedSampleError`.
         ConversionError: the destination is taken or lacks space, or a split would be left without a picture.
         OSError: something cannot be written.
     """
     store = Store(source, verify="always")
     labels = _kept_classes(store, selection)
     splits = _kept_splits(store, selection)
-    copies = [_SplitCopy(store.split(name), store.class_names, labels, selection) for name in splits]
+    thinned = _thinned_splits(store, selection, splits)
+    unthinned = replace(selection, fraction=None, per_class=None)
+    copies = [
+        _SplitCopy(store.split(name), store.class_names, labels, selection if name in thinned else unthinned)
+        for name in splits
+    ]
     check_space(destination, sum(copy.num_bytes for copy in copies))
     with atomic_folder(destination) as folder:
         records = {name: copy.write(folder, progress) for name, copy in zip(splits, copies, strict=True)}
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             fastbot_version=fastbot_version,
-            source=_origin(store, selection, splits),
+            source=_origin(store, selection, splits, thinned),
             policy=store.manifest.policy,
             class_names=tuple(store.class_names[label] for label in labels),
             splits=records,
@@ -107,7 +113,7 @@ def chosen(split: Split, class_names: Sequence[str], labels: Sequence[int], sele
         split: of the source.
         class_names: of the source, by label.
         labels: the kept classes.
-        selection: what is kept of each.
+        selection: what is kept of each, by its `fraction` or `per_class`.
 
     Returns:
         Sample ids, int64, ascending.
@@ -115,10 +121,7 @@ def chosen(split: Split, class_names: Sequence[str], labels: Sequence[int], sele
     by_class = np.argsort(split.labels, kind="stable")
     ends = np.cumsum(np.bincount(split.labels, minlength=len(class_names)))
     groups = np.split(by_class, ends[:-1])
-    thin = split.name in selection.thinned
-    kept = [
-        _thinned(split, class_names[label], groups[label], selection) if thin else groups[label] for label in labels
-    ]
+    kept = [_thinned(split, class_names[label], groups[label], selection) for label in labels]
     return np.sort(np.concatenate(kept)).astype(np.int64)
 
 
@@ -163,13 +166,28 @@ def _kept_classes(store: Store, selection: Selection) -> tuple[int, ...]:
 
 
 def _kept_splits(store: Store, selection: Selection) -> tuple[str, ...]:
-    thins = selection.fraction is not None or selection.per_class is not None
-    for name in (*(selection.splits or ()), *(selection.thinned if thins else ())):
+    for name in selection.splits or ():
         store.split(name)  # names those that exist, where this one does not
     return tuple(name for name in store.splits if selection.splits is None or name in selection.splits)
 
 
-def _origin(store: Store, selection: Selection, splits: Sequence[str]) -> SourceRecord:
+def _thinned_splits(store: Store, selection: Selection, kept: Sequence[str]) -> tuple[str, ...]:
+    if selection.fraction is None and selection.per_class is None:
+        return ()
+    if selection.thinned is None:
+        return ("train",) if "train" in kept else tuple(kept)
+    for name in selection.thinned:
+        store.split(name)
+    thinned = tuple(name for name in kept if name in selection.thinned)
+    if not thinned:
+        raise StoreError(
+            f"{store.path}: {', '.join(selection.thinned)} is to be thinned, but of it nothing is kept. Thin a split "
+            f"that is: {', '.join(kept)}."
+        )
+    return thinned
+
+
+def _origin(store: Store, selection: Selection, splits: Sequence[str], thinned: Sequence[str]) -> SourceRecord:
     """Return what decided the subset: the selection, and the store it was cut from."""
     asked: Mapping[str, int | float | None] = {
         "num_classes": selection.num_classes,
@@ -182,7 +200,7 @@ def _origin(store: Store, selection: Selection, splits: Sequence[str]) -> Source
             **{name: value for name, value in asked.items() if value is not None},
             "seed": selection.seed,
             "splits": ",".join(splits),
-            "thinned": ",".join(name for name in splits if name in selection.thinned),
+            **({"thinned": ",".join(thinned)} if thinned else {}),
             "manifest_sha256": file_record(store.path / MANIFEST_NAME).sha256,
             "source": store.manifest.source.name,
             **{f"source.{name}": value for name, value in store.manifest.source.options.items()},

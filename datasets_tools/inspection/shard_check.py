@@ -17,11 +17,12 @@ from datasets_tools.checksum import crc32
 from datasets_tools.errors import StoreError
 from datasets_tools.inspection.sweep import Piece, Sweep, map_pieces
 from datasets_tools.store import beton
-from datasets_tools.store.beton_tables import Tables, read_tables
-from datasets_tools.store.index import RECORD, Index, StoredFormat, map_file
+from datasets_tools.store.address_space import map_file
+from datasets_tools.store.beton_tables import Tables
+from datasets_tools.store.index import RECORD, Index, StoredFormat
 from datasets_tools.store.manifest import FileRecord, ShardRecord
 from datasets_tools.store.record_rules import record_faults
-from datasets_tools.store.shard_reader import check_size
+from datasets_tools.store.shard_reader import check_size, checked_tables, open_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class ShardCheck:
             yield from self._read_samples(self._folder / beton_record.name, num_threads)
         if self.index is not None and not self.files:
             with self._noting(beton_record):
-                tables = _checked_tables(self._folder / beton_record.name, self.index)
+                path = self._folder / beton_record.name
+                tables = checked_tables(path, map_file(path), self.index)
                 self._mark("the .beton file's own tables say otherwise", _contradicted(tables, self.index.records))
 
     @contextmanager
@@ -143,19 +145,10 @@ def _checked_index(path: Path, record: ShardRecord) -> Index:
     check_size(path, record.index)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    index = Index(path)
+    index = open_index(path, record)
     if digest != record.index.sha256:
         raise StoreError("its sha256 is not the one in manifest.json: it was altered, or is of another conversion")
-    if index.num_samples != record.num_samples:
-        raise StoreError(f"has {index.num_samples:,} samples, manifest.json says {record.num_samples:,}")
     return index
-
-
-def _checked_tables(path: Path, index: Index) -> Tables:
-    tables = read_tables(path, map_file(path))
-    if tables.crc32 != index.beton_crc32 or len(tables.rows) != index.num_samples:
-        raise StoreError("is not the file its index was written for: the checksum of its tables differs")
-    return tables
 
 
 def _contradicted(tables: Tables, records: NDArray[Any]) -> NDArray[np.bool_]:
@@ -177,12 +170,12 @@ def _contradicted(tables: Tables, records: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _decoding_fault(data: memoryview, height: int, width: int) -> str | None:
-    """Decode a JPEG; return what is wrong with it, or that it has not the size its index says."""
+    """Decode a JPEG; return what is wrong with it, or that it is not clean, or not of the size its index says."""
     try:
         header = jpeg.inspect(data)
-        jpeg.check(data)
+        clean = jpeg.check(data)
     except jpeg.JpegError as error:
         return f"does not decode: {error}"
     if (header.height, header.width) != (height, width):
         return f"is {header.height} x {header.width} pixels, its index says {height} x {width}"
-    return None
+    return None if clean else "decodes, but holds stray bytes that some decoders refuse: convert it again"

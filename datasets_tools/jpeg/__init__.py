@@ -98,7 +98,9 @@ def inspect(data: Buffer) -> JpegHeader:
     """Read the markers of a JPEG, to its end-of-image marker, without decoding a pixel.
 
     Raises:
-        JpegError: the markers are broken.
+        JpegError: the markers are broken, or something stands between them that libjpeg alone skips: stray bytes, or
+            markers without a segment (TEM, and RSTn outside of a scan). Or a scan's Huffman tables are missing, where
+            libjpeg alone takes the standard's. Or it has over 500 scans.
 
     Source: ITU-T T.81, annex B (markers), and EXIF 2.32, section 4.6 (orientation, tag 0x0112).
     """
@@ -124,12 +126,13 @@ def check(data: Buffer) -> bool:
 
     Returns:
         True: libjpeg had nothing to say. False: all coefficients are there, but the stream holds what other decoders
-        may refuse (stray bytes between segments): `transcode` writes it clean.
+        may refuse (stray bytes between the segments of its header, zeros that pad a scan): `transcode` writes it clean.
 
     Raises:
-        JpegError: the picture is damaged: it ends early, or its entropy-coded data are corrupt. Or libjpeg cannot turn
-            it into pixels: its samples are not of 8 bits, or its sampling ratios are no whole numbers. Arithmetic
-            coding knows no wrong code: there only a missing end-of-image marker is found.
+        JpegError: the picture is damaged: it ends early, or its entropy-coded data are corrupt: they hold a wrong code,
+            or more than the picture's rows need. Or libjpeg cannot turn it into pixels: its samples are not of 8
+            bits, or its sampling ratios are no whole numbers. Arithmetic coding knows no wrong code: there only a
+            missing end-of-image marker and left-over bytes are found.
     """
     return _codec.check(data)
 
@@ -138,8 +141,9 @@ def transcode(data: Buffer) -> bytes:
     """Rewrite a JPEG of 8 bits and 1 or 3 components as baseline with a restart marker after each row of MCUs.
 
     The quantized coefficients, quantization tables, sampling factors and colour space are equal; Huffman tables are
-    optimal for the new file; metadata (EXIF, ICC, comments) are left out. So every decoder gives the pixels it gave,
-    but for a progressive file that stops before its last bits: libjpeg smooths its coarse blocks only while it is one.
+    optimal for the new file; metadata (ICC, comments, EXIF but its orientation) are left out. So every decoder gives
+    the pixels it gave, but for a progressive file that stops before its last bits: libjpeg smooths its coarse blocks
+    only while it is one.
 
     Raises:
         JpegError: as `check`.

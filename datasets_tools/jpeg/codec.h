@@ -11,6 +11,10 @@
 
 #define CODEC_MAX_SIDE 65500 /* libjpeg's JPEG_MAX_DIMENSION */
 
+/* A few bytes make a scan of a whole picture: without a limit a small file keeps a decoder busy for hours.
+ * Source: libjpeg-turbo's own fuzzers stop at 500 (fuzz/decompress.cc). */
+#define CODEC_MAX_SCANS 500
+
 typedef enum { CODEC_OK, CODEC_BAD_JPEG, CODEC_NO_MEMORY } codec_status;
 
 typedef struct {
@@ -61,7 +65,8 @@ codec_status codec_frame(codec_bytes jpeg, codec_header *header, codec_error *er
 /* Decode all coefficients; `clean`: libjpeg had nothing to say. */
 codec_status codec_check(codec_bytes jpeg, bool *clean, codec_error *error);
 
-/* Rewrite as sequential, with optimal Huffman tables and a restart marker after each row of MCUs. */
+/* Rewrite as sequential, with optimal Huffman tables, a restart marker after each row of MCUs, and no metadata but the
+ * EXIF orientation. */
 codec_status codec_transcode(codec_bytes jpeg, codec_jpeg *out, codec_error *error);
 
 /* Decode to `height` x `width` x `components` (1 grey, 3 RGB), which must be what `codec_frame` says. */

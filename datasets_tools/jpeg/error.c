@@ -75,10 +75,31 @@ static void on_damage(struct guard *guard, struct jpeg_decompress_struct *source
     }
     if (code == JWRN_HIT_MARKER)
         fail_early_end(guard, source);
+    if (code == JWRN_EXTRANEOUS_DATA)
+        guard_fail(guard, CODEC_BAD_JPEG,
+                   "its entropy-coded data are corrupt: %d bytes are left over after row %u of %u",
+                   guard->manager.msg_parm.i[0], decoded_rows(source), source->image_height);
     char text[JMSG_LENGTH_MAX];
     guard->manager.format_message((j_common_ptr)source, text);
     guard_fail(guard, CODEC_BAD_JPEG, "its entropy-coded data are corrupt near row %u of %u: %.160s",
                decoded_rows(source), source->image_height, text);
+}
+
+/* Whether the bytes that libjpeg skipped before a marker were none of the picture's: they came before the first scan,
+ * or are zeros that pad the end of one. Coded data that are left over are the usual trace of corruption: Huffman codes
+ * fall into step again after a wrong bit, but a few blocks too early or too late. */
+static bool is_harmless(const struct guard *guard, const struct jpeg_decompress_struct *source)
+{
+    int count = guard->manager.msg_parm.i[0], marker = guard->manager.msg_parm.i[1];
+    const JOCTET *next = source->src->next_input_byte; /* libjpeg's own bytes where the data have ended */
+    if (source->input_scan_number == 0)
+        return true;
+    if (IS_RESTART(marker) || guard->ended || count > next - guard->input)
+        return false;
+    while (count-- > 0)
+        if (*--next)
+            return false;
+    return true;
 }
 
 static void emit_message(j_common_ptr object, int level)
@@ -86,19 +107,22 @@ static void emit_message(j_common_ptr object, int level)
     if (level >= 0) /* a trace, not a warning */
         return;
     struct guard *guard = (struct guard *)object->err;
+    struct jpeg_decompress_struct *source = (struct jpeg_decompress_struct *)object;
     guard->clean = false;
+    if (!object->is_decompressor)
+        return;
     switch (object->err->msg_code) {
-    case JWRN_EXTRANEOUS_DATA: /* stray bytes between segments */
-    case JWRN_JFIF_MAJOR:      /* metadata from here on: nothing that is decoded */
+    case JWRN_JFIF_MAJOR: /* metadata: nothing that is decoded */
     case JWRN_ADOBE_XFORM:
         return;
     case JWRN_JPEG_EOF:
         guard->ended = true;
         return;
-    default:
-        if (object->is_decompressor)
-            on_damage(guard, (struct jpeg_decompress_struct *)object);
+    case JWRN_EXTRANEOUS_DATA:
+        if (is_harmless(guard, source))
+            return;
     }
+    on_damage(guard, source);
 }
 
 static void output_message(j_common_ptr object)

@@ -14,6 +14,7 @@ struct guard {
     struct jpeg_error_mgr manager; /* first: libjpeg hands back a pointer to it */
     jmp_buf escape;
     codec_error *error;
+    const uint8_t *input; /* the first byte that is decoded */
     bool tolerant; /* go on after damage, as far as one row can be decoded */
     bool clean;    /* libjpeg had nothing to say */
     bool ended;    /* it read beyond the last byte; alone, that is but a missing end-of-image marker */

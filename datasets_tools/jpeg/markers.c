@@ -9,11 +9,14 @@
 enum { SOF0 = 0xC0, SOF2 = 0xC2, DHT = 0xC4, JPG = 0xC8, DAC = 0xCC, SOF15 = 0xCF };
 enum { RST0 = 0xD0, RST7 = 0xD7, SOI = 0xD8, EOI = 0xD9, SOS = 0xDA, DRI = 0xDD, APP1 = 0xE1, TEM = 0x01 };
 enum { NO_MARKER = -1, BROKEN = -2 };
+enum { TIFF_LONG = 4 };
 
 struct walk {
     codec_bytes jpeg;
     size_t position;
     codec_error *error;
+    unsigned num_scans;
+    unsigned tables; /* the Huffman tables defined so far: bit n is DC table n, bit 4 + n AC table n */
     bool lenient; /* skip, as libjpeg does, stray bytes between segments, and lengths that make no sense */
 };
 
@@ -151,10 +154,41 @@ static unsigned exif_orientation(codec_bytes body)
     uint64_t end = entry + 12u * tiff_number(&tiff, entry - 2, 2);
     for (; entry < end && entry + 12 <= tiff.bytes.size; entry += 12)
         if (tiff_number(&tiff, entry, 2) == 0x0112) {
-            uint32_t value = tiff_number(&tiff, entry + 8, 2);
+            bool is_long = tiff_number(&tiff, entry + 2, 2) == TIFF_LONG; /* EXIF says SHORT; some writers do not */
+            uint32_t value = tiff_number(&tiff, entry + 8, is_long ? 4 : 2);
             return value <= 8 ? value : 0;
         }
     return 0;
+}
+
+/* Note the tables of a DHT segment: each a byte of class and number, 16 counts, and as many values (T.81, B.2.4.2). */
+static void note_tables(struct walk *walk, codec_bytes body)
+{
+    for (size_t at = 0, next; at + 17 <= body.size; at = next) {
+        next = at + 17;
+        for (int i = 1; i <= 16; i++)
+            next += body.data[at + i];
+        walk->tables |= 1u << ((body.data[at] >> 4 & 1) * 4 + (body.data[at] & 3));
+    }
+}
+
+/* Whether a scan's Huffman tables are defined. libjpeg fills in the standard's for those that are not, if it has none
+ * left from another picture: a decoder that serves many pictures shows noise. */
+static bool has_tables(const struct walk *walk, codec_bytes body, const codec_header *header)
+{
+    size_t count = body.size ? body.data[0] : 0;
+    if (!header->huffman || body.size != 4 + 2 * count)
+        return true;
+    const uint8_t *spectrum = body.data + 1 + 2 * count; /* first and last coefficient, high and low bit */
+    bool needs_dc = !header->progressive || (!spectrum[0] && !(spectrum[2] >> 4));
+    bool needs_ac = !header->progressive || spectrum[0];
+    for (size_t i = 0; i < count; i++) {
+        uint8_t tables = body.data[2 + 2 * i];
+        if ((needs_dc && !(walk->tables >> (tables >> 4 & 3) & 1)) ||
+            (needs_ac && !(walk->tables >> (4 + (tables & 3)) & 1)))
+            return false;
+    }
+    return true;
 }
 
 /* Take a marker that has a segment, or a scan, behind it. */
@@ -169,14 +203,27 @@ static codec_status take_segment(struct walk *walk, int marker, codec_header *he
         header->restart_interval = big_endian(body.data);
     else if (marker == APP1 && !header->orientation)
         header->orientation = exif_orientation(body);
-    else if (marker == SOS)
+    else if (marker == DHT)
+        note_tables(walk, body);
+    else if (marker == SOS) {
+        if (++walk->num_scans > CODEC_MAX_SCANS)
+            return codec_fail(walk->error, CODEC_BAD_JPEG, "has over %d scans", CODEC_MAX_SCANS);
+        if (!has_tables(walk, body, header))
+            return codec_fail(walk->error, CODEC_BAD_JPEG, "is a broken JPEG: its scan %u has no Huffman tables",
+                              walk->num_scans);
         skip_scan(walk);
+    }
     return CODEC_OK;
+}
+
+static bool is_alone(int marker)
+{
+    return marker == TEM || (marker >= RST0 && marker <= RST7);
 }
 
 static codec_status walk_markers(codec_bytes jpeg, bool to_frame_only, codec_header *header, codec_error *error)
 {
-    struct walk walk = {jpeg, 2, error, to_frame_only}; /* behind SOI */
+    struct walk walk = {.jpeg = jpeg, .position = 2 /* behind SOI */, .error = error, .lenient = to_frame_only};
     memset(header, 0, sizeof *header);
     if (jpeg.size < 2 || jpeg.data[0] != 0xFF || jpeg.data[1] != SOI)
         return codec_fail(error, CODEC_BAD_JPEG, "is no JPEG: it does not begin with FF D8");
@@ -187,8 +234,12 @@ static codec_status walk_markers(codec_bytes jpeg, bool to_frame_only, codec_hea
         header->complete = marker == EOI;
         if (marker == NO_MARKER || marker == EOI)
             break;
-        if (marker == TEM || (marker >= RST0 && marker <= RST7)) /* without a segment */
-            continue;
+        if (is_alone(marker)) { /* no segment follows it; libjpeg skips it, most other decoders do not */
+            if (walk.lenient)
+                continue;
+            return codec_fail(error, CODEC_BAD_JPEG, "is a broken JPEG: marker 0x%02x before byte %zu is in no scan",
+                              marker, walk.position);
+        }
         if (take_segment(&walk, marker, header) != CODEC_OK)
             return error->status;
     }

@@ -2,9 +2,6 @@
 
 #include <string.h>
 
-/* A few bytes make a scan of a whole picture: without a limit a small file keeps a decoder busy for hours.
- * Source: libjpeg-turbo's own fuzzers stop at 500 (fuzz/decompress.cc). */
-#define MAX_SCANS 500
 /* Coefficients of the largest picture that conversion takes, 179 million pixels of 4:4:4, are 1 GiB. */
 #define MAX_MEMORY 0x7fffffffL
 #define PRECISION 8
@@ -12,8 +9,8 @@
 static void on_progress(j_common_ptr object)
 {
     struct jpeg_decompress_struct *source = (struct jpeg_decompress_struct *)object;
-    if (source->input_scan_number > MAX_SCANS)
-        guard_fail((struct guard *)source->err, CODEC_BAD_JPEG, "has over %d scans", MAX_SCANS);
+    if (source->input_scan_number > CODEC_MAX_SCANS)
+        guard_fail((struct guard *)source->err, CODEC_BAD_JPEG, "has over %d scans", CODEC_MAX_SCANS);
 }
 
 void reader_init(struct reader *reader, bool tolerant, codec_error *error)
@@ -41,6 +38,7 @@ static void require_whole_ratios(struct reader *reader)
 void reader_open(struct reader *reader, codec_bytes jpeg)
 {
     struct jpeg_decompress_struct *source = &reader->source;
+    reader->guard.input = jpeg.data;
     jpeg_create_decompress(source);
     source->mem->max_memory_to_use = MAX_MEMORY;
     source->progress = &reader->progress;

@@ -44,6 +44,26 @@ static void choose_scans(struct transcoding *task)
     target->num_scans = target->num_components;
 }
 
+/* The source's EXIF orientation, as codec_inspect has it, or codec_frame where that refuses. */
+static unsigned orientation_of(codec_bytes jpeg)
+{
+    codec_header header;
+    codec_error error;
+    if (codec_inspect(jpeg, &header, &error) != CODEC_OK && codec_frame(jpeg, &header, &error) != CODEC_OK)
+        return 0;
+    return header.orientation;
+}
+
+/* The smallest EXIF segment: a TIFF whose directory has one entry, the orientation. Source: EXIF 2.32, section 4.5. */
+static void write_orientation(struct jpeg_compress_struct *target, unsigned orientation)
+{
+    /* Big endian; the directory, at byte 8 of the TIFF, has one entry: tag 0x0112, one SHORT. */
+    JOCTET body[] = "Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\0\0\0\0\0\0";
+    body[25] = (JOCTET)orientation;
+    if (orientation > 1) /* 1 is upright, and so is a picture that says nothing */
+        jpeg_write_marker(target, JPEG_APP0 + 1, body, sizeof body);
+}
+
 static void transcode(void *argument)
 {
     struct transcoding *task = argument;
@@ -57,13 +77,14 @@ static void transcode(void *argument)
     jpeg_create_compress(target);
     number_tables(source);
     sink_attach(&task->sink, target, task->jpeg.size + task->jpeg.size / 8 + 4096);
-    /* Size, tables, sampling and colour space; the only markers are JFIF's or Adobe's, as the colour space needs. */
+    /* Size, tables, sampling and colour space; libjpeg writes JFIF's or Adobe's marker, as the colour space needs. */
     jpeg_copy_critical_parameters(source, target);
     target->arith_code = FALSE;
     target->optimize_coding = TRUE;
     target->restart_in_rows = 1;
     choose_scans(task);
     jpeg_write_coefficients(target, coefficients);
+    write_orientation(target, orientation_of(task->jpeg));
     jpeg_finish_compress(target);
 }
 

@@ -53,6 +53,8 @@ _GREY = frozenset({"1", "L", "LA"})
 _COLOUR = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _SIXTEEN_BITS = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION = 0x0112  # EXIF 2.32, section 4.6
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 8; the tags below: section 15
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
 
 # libjpeg's JPEG_MAX_DIMENSION, for decoding and encoding; `jpeg.resize` is exact up to there.
@@ -126,10 +128,13 @@ def decode(
     with _pillow(name, max_pixels, tolerant):
         image = _PLUGINS[name](io.BytesIO(data))
         check_size(key, image.height, image.width, max_pixels)
+        if isinstance(image, TiffImageFile) and _TILE_WIDTH in image.tag_v2:
+            # libtiff takes memory for a tile, which may be larger than the picture.
+            check_size(key, int(image.tag_v2[_TILE_LENGTH]), int(image.tag_v2[_TILE_WIDTH]), max_pixels)
         if getattr(image, "is_animated", False):
             # Pillow needs quadratic time to count a hostile TIFF's pictures.
             frames = "several" if name == "TIFF" else image.n_frames  # type: ignore[attr-defined]
-            raise PictureError(key, f"holds {frames} pictures; one is taken")
+            raise PictureError(key, f"holds {frames} pictures; only files of one picture are taken")
         mode = _target_mode(key, image, name)
         image.load()
         if tolerant and not np.asarray(image).any():  # Pillow starts from zeros
@@ -178,7 +183,10 @@ def _bits_per_sample(image: ImageFile.ImageFile) -> int:
 
 def _pixels(image: ImageFile.ImageFile, mode: str) -> NDArray[np.uint8]:
     if mode == "I;16":
-        return (np.asarray(image) >> 8).astype(np.uint8)[..., None]
+        grey = (np.asarray(image) >> 8).astype(np.uint8)[..., None]
+        # Pillow turns a TIFF in which 0 is white into the usual grey with 8 bits only.
+        is_negative = isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+        return ~grey if is_negative else grey
     pixels = np.asarray(image.convert(mode))
     return pixels if mode == "RGB" else pixels[..., None]
 

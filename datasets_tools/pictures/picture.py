@@ -11,13 +11,17 @@ its content, never by its name. The first rule that fits:
 | to be raw (`raw_share`), smaller, or turned (`exif="apply"`)     | decoded, changed, encoded                        |
 | a JPEG with CMYK or arithmetic coding; PNG, WebP, BMP, TIFF, ... | decoded, encoded                                 |
 | a progressive JPEG, with `transcode`                             | rewritten without loss, baseline with restarts   |
-| a JPEG with stray bytes, which some decoders refuse              | rewritten without loss, baseline with restarts   |
+| a JPEG that is untidy: see below                                 | rewritten without loss, baseline with restarts   |
 | any other JPEG (grey, any subsampling, trailing bytes)           | its own bytes, with its EXIF                     |
 
 Grey stays grey (a JPEG of one component) except in raw samples; everything else becomes RGB: transparency dropped,
-palettes expanded, CMYK by Pillow, the high byte of 16 bits. What is encoded or rewritten carries no metadata. Broken
-EXIF is none; a TIFF's orientation is a part of that format, and always applied. Area filtering commutes with turning,
-exactly, so pictures are made smaller first.
+palettes expanded, CMYK by Pillow, the high byte of 16 bits. What is encoded carries no metadata, and what is rewritten
+only its EXIF orientation. Broken EXIF is none; a TIFF's orientation is a part of that format, and always applied. Area
+filtering commutes with turning, exactly, so pictures are made smaller first.
+
+An untidy JPEG has stray bytes or markers between its header segments, zeros that pad the end of a scan, or no Huffman
+tables of its own: libjpeg copes, some decoders do not. Coded data that are left over at the end of a scan or a restart
+interval are damage: what a wrong bit leaves behind.
 
 With `check` off, a JPEG that keeps its bytes is judged by its markers alone.
 """
@@ -41,6 +45,8 @@ __all__ = ["Picture", "Policy", "prepare"]
 
 _SUBSAMPLINGS = {"4:2:0": Subsampling.S420, "4:4:4": Subsampling.S444}
 _MAX_KEY_SIZE = 65_535  # the index has two bytes for it
+_SCAN = b"\xff\xda"  # the marker before every scan; by chance also where a damaged file holds anything else
+_MAX_SCANS = 500  # as in jpeg/codec.h
 # How an EXIF orientation is turned upright: transpose first?, then the steps along rows and columns.
 # Source: EXIF 2.32, section 4.6, tag 0x0112.
 _TURNS = {
@@ -118,6 +124,8 @@ def _jpeg(key: str, data: bytes, name: str, policy: Policy, *, tolerant: bool) -
     if header.components == 4:
         if not tolerant:
             jpeg.check(data)  # Pillow is silent where libjpeg only warns of damage
+        elif data.count(_SCAN) > _MAX_SCANS:  # the codec counts them itself, Pillow does not
+            raise JpegError(f"has over {_MAX_SCANS} scans")
         pixels, _ = decode(key, data, name, policy.max_pixels, tolerant=tolerant)
         origin = "jpeg cmyk"
     else:

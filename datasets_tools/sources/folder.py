@@ -18,6 +18,9 @@ from datasets_tools.sources.picture_files import EXTENSIONS, FileEntries, is_pic
 
 _LAYOUT = "expected {root}/train/<class>/*.jpg and {root}/val/<class>/*.jpg"
 
+# Folders that are looked into for what they are, where one of a data set would do.
+_NUM_LOOKED_INTO = 10
+
 
 class FolderSource:
     """List the pictures of a folder of splits of classes.
@@ -46,11 +49,7 @@ class FolderSource:
             name: ClassFolders(files.join(location, name), found, self.class_names) for name, found in folders.items()
         }
         self.splits: Mapping[str, FileEntries] = {name: listing.entries for name, listing in listings.items()}
-        others = (
-            f"{files.join(location, name)}: {listing.num_other:,} files that are no pictures are left out"
-            for name, listing in listings.items()
-            if listing.num_other
-        )
+        others = (note for listing in listings.values() for note in listing.notes)
         absent = [name for name in ("train", "val") if name not in folders]
         missing = (f"{location} has no {name} folder: training needs both" for name in absent)
         self.notes: Sequence[str] = (*others, *missing)
@@ -66,14 +65,14 @@ class ClassFolders:
 
     Attributes:
         entries: the pictures, in `ImageFolder`'s order.
-        num_other: how many other files lie among them.
+        notes: how many files are left out, one line for each reason.
 
     Raises:
         SourceError: a folder is no class or holds no picture, or a name cannot be stored.
     """
 
     def __init__(self, location: str, found: Sequence[str], class_names: Sequence[str]) -> None:
-        self.num_other = 0
+        self._num_other = self._num_hidden = 0
         self._location = location
         self._keys = Names()
         self._labels = array("q")
@@ -87,34 +86,42 @@ class ClassFolders:
                 )
             self._add_class(name, labels[name])
         self.entries = FileEntries(location, self._keys, np.frombuffer(self._labels, np.int64))
+        hidden = f"{location}: {self._num_hidden:,} hidden pictures are left out: their names begin with a dot"
+        other = f"{location}: {self._num_other:,} files that are no pictures are left out"
+        counted = ((self._num_other, other), (self._num_hidden, hidden))
+        self.notes: Sequence[str] = tuple(note for count, note in counted if count)
 
     def _add_class(self, name: str, label: int) -> None:
-        before = len(self._labels)
+        before, hidden_before = len(self._labels), self._num_hidden
         folder = files.join(self._location, name)
-        for path in files.walk(folder):
-            if is_picture_name(path):
+        for path in files.walk(folder, hidden=True):
+            if not is_picture_name(path):
+                self._num_other += 1
+            elif path.rpartition("/")[2].startswith("."):
+                self._num_hidden += 1
+            else:
                 check_name(path, folder)
                 self._keys.append(f"{name}/{path}")
                 self._labels.append(label)
-            else:
-                self.num_other += 1
         if len(self._labels) == before:
+            num_hidden = self._num_hidden - hidden_before
+            hidden = f"; {num_hidden:,} hidden pictures do not count" if num_hidden else ""
             raise SourceError(
-                f"{folder}: class {name} is empty: no file in it ends in one of "
-                f"{', '.join(sorted(EXTENSIONS))}. Add pictures or remove the folder."
+                f"{folder}: class {name} is empty: no file in it ends in one of {', '.join(sorted(EXTENSIONS))}"
+                f"{hidden}. Add pictures or remove the folder."
             )
 
 
 def _split_folders(location: str) -> dict[str, list[str]]:
     """Return the class folders of each split: train, val, then the others in order."""
     layout = _LAYOUT.format(root=location)
-    if not _exists(location):
-        raise SourceError(f"{location}: no such folder; {layout}.")
+    _check_folder(location, layout)
     names = folder_names(location)
     required = [name for name in ("train", "val") if name in names]
     if not required:
         found = f"it holds {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else "it holds no folder"
-        raise SourceError(f"{location}: has neither a train nor a val folder ({found}); {layout}.")
+        advice = _advice_for_one_split(location, names) or f"{layout}."
+        raise SourceError(f"{location}: has neither a train nor a val folder ({found}); {advice}")
     classes = {name: folder_names(files.join(location, name)) for name in [*required, *sorted({*names} - {*required})]}
     for name in required:
         if not classes[name]:
@@ -134,8 +141,26 @@ def folder_names(location: str) -> list[str]:
     return [child.name for child in files.children(location) if child.is_folder]
 
 
-def _exists(location: str) -> bool:
+def _check_folder(location: str, layout: str) -> None:
     try:
-        return files.is_folder(location)
+        if not files.is_folder(location):
+            raise SourceError(f"{location}: {files.why_no_folder(location)}; {layout}.")
     except OSError as error:
         raise SourceError(f"{location}: cannot be reached: {files.why(error)}.") from error
+
+
+def _advice_for_one_split(location: str, names: Sequence[str]) -> str | None:
+    """Say what to do with a folder that holds classes, where it should hold splits; None where it holds neither."""
+    name = next((name for name in names[:_NUM_LOOKED_INTO] if _holds_pictures(files.join(location, name))), None)
+    if name is None:
+        return None
+    seen = f"it looks like one split: its folder {name} holds pictures."
+    whole = files.absolute(location).rstrip("/")
+    if whole.rpartition("/")[2] in ("train", "val"):
+        return f"{seen} Name the folder around it: {files.parent(whole)}."
+    train, val = (files.join(location, split) for split in ("train", "val"))
+    return f"{seen} Move its folders to {train}, and make a {val} like it."
+
+
+def _holds_pictures(folder: str) -> bool:
+    return any(is_picture_name(child.name) for child in files.children(folder) if not child.is_folder)

@@ -55,6 +55,8 @@ class ImageNetSource:
         notes = [layout.description, *(note for found in layout.splits.values() for note in found.notes)]
         if missing:
             notes.append(f"{location}: partial: {missing}; classes are numbered by the WordNet ids that are there")
+        absent = [name for name in NUM_PICTURES if name not in splits]
+        notes.extend(f"{location} has no {name} pictures: training needs both" for name in absent)
         if v2 is not None or real is not None:
             _check_official(location, wnids)
         if v2 is not None:
@@ -101,6 +103,13 @@ def _missing(splits: Mapping[str, Entries], wnids: Sequence[str]) -> str:
 
 def _check_official(location: str, wnids: Sequence[str]) -> None:
     """Refuse V2's and ReaL's labels, which are numbers of the 1,000 classes, for any other classes."""
+    strangers = sorted(set(wnids) - set(official_wnids()))
+    if strangers:
+        raise SourceError(
+            f"{location}: class {strangers[0]} is not one of ILSVRC2012's {NUM_CLASSES:,} ({len(strangers):,} such "
+            "classes); ImageNet-V2 and ImageNet-ReaL are labelled with their numbers. Leave out --v2 and --real, or "
+            "remove such classes."
+        )
     if tuple(wnids) != official_wnids():
         raise SourceError(
             f"{location}: has {len(wnids):,} classes; ImageNet-V2 and ImageNet-ReaL are labelled with the numbers of "

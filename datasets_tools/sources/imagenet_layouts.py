@@ -61,7 +61,7 @@ def find_layout(location: str) -> Layout:
         SourceError: it holds none.
     """
     if not files.is_folder(location):
-        raise SourceError(f"{location}: no such folder; {_expected(location)}")
+        raise SourceError(f"{location}: {files.why_no_folder(location)}; {_expected(location)}")
     for nesting in _NESTINGS:
         root = files.join(location, nesting) if nesting else location
         if not files.is_folder(root):

@@ -109,7 +109,7 @@ def as_os_error(where: str) -> Iterator[None]:
         # What failed half-way must not be gone on with.
         _cursor.cache_clear()
         _open_file.cache_clear()
-        raise OSError(f"{where}: {error}") from error
+        raise OSError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
 
 
 class _Cursor:
@@ -181,7 +181,12 @@ def _choose(
     if len(chosen) == 1 and chosen[0] in fitting:
         return chosen[0]
     columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
-    problem = f"column {asked} does not hold" if asked is not None else f"{len(fitting)} columns may hold"
+    if asked is None:
+        problem = f"{len(fitting)} columns may hold {what}"
+    elif asked in schema.names:
+        problem = f"column {asked} does not hold {what}"
+    else:
+        problem = f"there is no column {asked}"
     raise SourceError(
-        f"{where}: {problem} {what}; it has the columns {columns}. Name the right one (--image-column, --label-column)."
+        f"{where}: {problem}; the columns are {columns}. Name the right one (--image-column, --label-column)."
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from datasets_tools import files
 from datasets_tools.errors import SourceError
 from datasets_tools.sources.base import Names, check_name, first_duplicate
-from datasets_tools.sources.naming import ClassTable, check_classes_of_train, numbered_classes
+from datasets_tools.sources.naming import ClassTable, check_classes_of_train, negative_label, numbered_classes
 from datasets_tools.sources.parquet_reader import Columns, open_parquet
 
 # What Hugging Face writes for the labels of a split that has none.
@@ -81,7 +81,7 @@ class Table:
                     self._recognise(file, image, label, location, is_first=name == names[0])
                     parts += self._read(file, name)
             except (OSError, pa.ArrowException) as error:
-                raise SourceError(f"{error}. It is no Parquet file, or damaged: fetch it again.") from error
+                raise _unreadable(error) from error
         self.labels = np.concatenate([np.empty(0, np.int64), *parts])
         if not len(self.labels):
             raise SourceError(f"{files.join(folder, names[0])}: has no rows. Remove it, or fetch it again.")
@@ -139,14 +139,28 @@ class Table:
             row = first_row + column.is_null().to_pylist().index(True)
             raise SourceError(f"{where}{row}: the label is null. Leave the row out, or give it a label.")
         if not self.columns.has_names:
-            return np.asarray(column.cast(pa.int64()).to_numpy(), np.int64)
+            return _integers(column, f"{where}{first_row} or later")
         encoded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
         names = encoded.dictionary.to_pylist()
         for name in names:
             check_name(name, f"{where}{first_row} or later")
-        places = np.array([self._classes.place(name) for name in names], np.int64)
+        places = np.array([self._classes.place(name, f"{where}{first_row} or later") for name in names], np.int64)
         indices: NDArray[np.int64] = encoded.indices.to_numpy(zero_copy_only=False)
         return np.take(places, indices)
+
+
+def _integers(column: pa.ChunkedArray, where: str) -> NDArray[np.int64]:
+    try:
+        return np.asarray(column.cast(pa.int64()).to_numpy(), np.int64)
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"{where}: a label is no number of a class: {error}. Number the classes from 0.") from error
+
+
+def _unreadable(error: Exception) -> SourceError:
+    """Return the error for a file that cannot be read; what the system or network gives no reason for is damage."""
+    cause = error.__cause__ or error
+    is_damaged = not isinstance(cause, OSError) or cause.strerror is None
+    return SourceError(f"{error}. It is no Parquet file, or damaged: fetch it again." if is_damaged else f"{error}.")
 
 
 def resolve_classes(location: str, tables: Mapping[str, Table], classes: ClassTable) -> Sequence[str]:
@@ -182,10 +196,14 @@ def _class_names(location: str, tables: Mapping[str, Table], classes: ClassTable
         for table in tables.values():
             table.labels = label_of[table.labels]
         return names
+    for table in tables.values():
+        negative = np.flatnonzero(table.labels < 0)
+        if len(negative):
+            raise negative_label(place(table.groups, int(negative[0])), int(table.labels[negative[0]]))
     if first.hub_names is None:
         return numbered_classes(np.unique(np.concatenate([table.labels for table in tables.values()])), location)
     for table in tables.values():
-        wrong = np.flatnonzero((table.labels < 0) | (table.labels >= len(first.hub_names)))
+        wrong = np.flatnonzero(table.labels >= len(first.hub_names))
         if len(wrong):
             raise SourceError(
                 f"{place(table.groups, int(wrong[0]))}: label {table.labels[wrong[0]]} is none of the "

@@ -33,13 +33,14 @@ class ListSource:
         val: a second list, of the validation pictures.
 
     Attributes:
-        class_names: where all labels are numbers, these; else the labels, sorted.
+        class_names: where all labels are whole numbers, these; where none is, the labels, sorted.
         splits: the pictures of each split.
         notes: what was passed over, or is missing for training; one line each.
 
     Raises:
         SourceError: a list cannot be read or has no picture, or a row of it is wrong: it lacks a path or a label,
-            repeats a picture, names a file that does not exist, or has a class that train lacks.
+            repeats a picture, names a file that does not exist, or has a class that train lacks; or the labels are
+            numbers other than 0 to K - 1, or numbers and names.
     """
 
     name = "list"
@@ -90,7 +91,7 @@ class _List:
         for row in read_rows(file, empty_lines):
             self.has_splits = bool(row.split)
             table = self.tables.setdefault(self._split(row) if row.split else default_split, _Table())
-            table.add(row, classes.place(row.label))
+            table.add(row, classes.place(row.label, f"{file}: line {row.line}"))
         if not self.tables:
             raise SourceError(f"{file}: lists no pictures. Write a path and a label on each line.")
         self.notes = _note_empty(file, empty_lines)
@@ -142,7 +143,8 @@ def _entries(found: _List, table: _Table, labels: NDArray[np.int64], root: str |
 
 def _further_lines(table: _Table, absent: Sequence[int]) -> str:
     lines = [str(table.lines[index]) for index in absent[1:6]]
-    return f" (also on lines {', '.join(lines)}{', ...' if len(absent) > 6 else ''})" if lines else ""
+    more = ", ..." if len(absent) > 6 else ""
+    return f" (also on line{'s' if len(lines) > 1 else ''} {', '.join(lines)}{more})" if lines else ""
 
 
 def _absent(root: str, keys: Names) -> Iterator[int]:

@@ -200,7 +200,7 @@ def _root_of(known: Dataset, root: str) -> Path:
     """Return torchvision's `root`, also when the data set's own folder was named."""
     given = Path(root).absolute()
     if not given.is_dir():
-        raise SourceError(_not_found(known, given, "no such folder"))
+        raise SourceError(_not_found(known, given, files.why_no_folder(root)))
     if not known.folder or (given / known.folder).exists():
         return given
     if given.parts[-len(Path(known.folder).parts) :] == Path(known.folder).parts:

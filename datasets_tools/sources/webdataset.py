@@ -24,9 +24,9 @@ class WebDatasetSource:
     """List the samples of tar shards.
 
     Args:
-        location: a folder of shards, or of folders of shards called by their splits (`train`, `val`, ...); a path or
-            URL. In one folder of shards, a shard's split is the word train, val, validation or test in its name;
-            where no shard's name has one, all are `train`.
+        location: a folder of shards, or of folders of shards called by their splits (`train`, `val`, ...), or one
+            shard; a path or URL. In one folder of shards, a shard's split is the word train, val, validation or test in
+            its name; where no shard's name has one, all are `train`.
 
     Attributes:
         class_names: of `classes.txt`, `classnames.txt` or `dataset.json` in the folder; else the labels.
@@ -34,14 +34,16 @@ class WebDatasetSource:
         notes: what was recognized and passed over, one line each.
 
     Raises:
-        SourceError: there are no shards, one is damaged, or a sample lacks its picture or its label.
+        SourceError: there are no shards, a split's hold no picture, one is damaged, or a sample lacks its picture or
+            its label.
     """
 
     name = "webdataset"
 
     def __init__(self, location: str) -> None:
         try:
-            shards, classes = _shards(location), find_classes(location)
+            shards = _shards(location)
+            classes = find_classes(files.parent(location) if _is_shard(location) else location)
         except OSError as error:
             raise SourceError(f"{location}: cannot be reached: {files.why(error)}.") from error
         counts = ", ".join(f"{len(paths):,} of {split}" for split, paths in shards.items())
@@ -53,6 +55,8 @@ class WebDatasetSource:
                     place = classes.place(sample.label, f"{path}: {sample.key}")
                     entries.append(sample.key, place, path, sample.start, sample.size)
                 notes.extend(samples.notes)
+            if not len(entries):
+                raise _empty(location, split, shards[split])
             if first_duplicate(entries.keys) is not None:
                 entries.prefix_keys()
                 notes.append(f"{location}: {split}: shards share keys, so each key begins with its shard's name")
@@ -71,10 +75,30 @@ class WebDatasetSource:
         self.notes: Sequence[str] = tuple(notes)
 
 
+def _empty(location: str, split: str, shards: Sequence[str]) -> SourceError:
+    others = f" and {len(shards) - 1:,} others" if len(shards) > 1 else ""
+    return SourceError(
+        f"{location}: split {split} holds no pictures: no sample in {shards[0]}{others}. Pack its shards again, or "
+        "remove them."
+    )
+
+
+def _is_shard(location: str) -> bool:
+    return location.endswith(".tar") and files.is_file(location)
+
+
 def _shards(location: str) -> dict[str, list[str]]:
     """Return the shards' locations by split, in order."""
+    by_split = splits_of_shards([location]) if _is_shard(location) else _shards_of_folder(location)
+    if not {"train", "val"} & by_split.keys():
+        raise SourceError(f"{location}: holds no shards of train or val; {_expected(location)}")
+    return {split: by_split[split] for split in in_order(by_split)}
+
+
+def _shards_of_folder(location: str) -> dict[str, list[str]]:
+    _check_plain(location)
     if not files.is_folder(location):
-        raise SourceError(f"{location}: no such folder; {_expected(location)}")
+        raise SourceError(f"{location}: {files.why_no_folder(location)}; {_expected(location)}")
     by_split: dict[str, list[str]] = {}
     for child in files.children(location):
         if not child.is_folder:
@@ -88,21 +112,22 @@ def _shards(location: str) -> dict[str, list[str]]:
             f"{location}: holds both shards ({flat[0]}) and folders of shards ({', '.join(by_split)}). "
             "Move the shards into the folders of their splits."
         )
-    by_split = by_split or splits_of_shards(flat)
-    if not {"train", "val"} & by_split.keys():
-        raise SourceError(f"{location}: holds no shards of train or val; {_expected(location)}")
-    return {split: by_split[split] for split in in_order(by_split)}
+    return by_split or splits_of_shards(flat)
 
 
 def _tars(folder: str) -> list[str]:
     names = [child.name for child in files.children(folder) if not child.is_folder]
     for name in names:
-        if name.endswith(_COMPRESSED):
-            raise SourceError(
-                f"{files.join(folder, name)}: a compressed shard cannot be read picture by picture. Decompress all "
-                "shards first, for example with gunzip."
-            )
+        _check_plain(files.join(folder, name))
     return [files.join(folder, name) for name in names if name.endswith(".tar")]
+
+
+def _check_plain(path: str) -> None:
+    if path.endswith(_COMPRESSED):
+        raise SourceError(
+            f"{path}: a compressed shard cannot be read picture by picture. Decompress all shards first, for example "
+            "with gunzip."
+        )
 
 
 def _expected(location: str) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datasets_tools import files
 from datasets_tools.errors import SourceError
 from datasets_tools.sources.base import check_name, first_duplicate
-from datasets_tools.sources.naming import ClassTable
+from datasets_tools.sources.naming import ClassTable, negative_label
 from datasets_tools.sources.webdataset_shard import Label
 
 _LISTS = ("classes.txt", "classnames.txt")
@@ -49,8 +49,10 @@ class ListedClasses:
         """Return the label of a number or a name.
 
         Raises:
-            SourceError: the file does not list it.
+            SourceError: the file does not list it, or it is negative.
         """
+        if isinstance(label, int) and label < 0:
+            raise negative_label(where, label)
         number = self._labels.get(label, -1) if isinstance(label, str) else label
         if not 0 <= number < len(self._class_names):
             raise SourceError(
@@ -74,16 +76,16 @@ class FoundClasses:
         """Return when a class was first met.
 
         Raises:
-            SourceError: it is a name that cannot be stored.
+            SourceError: it is a name that cannot be stored, or negative.
         """
         check_name(str(label), where)
-        return self._table.place(str(label))
+        return self._table.place(str(label), where)
 
     def resolve(self, where: str) -> tuple[Sequence[str], NDArray[np.int64]]:
         """Number the classes.
 
         Raises:
-            SourceError: they are numbers with a gap.
+            SourceError: they are numbers with a gap, or numbers and names.
         """
         return self._table.resolve(where)
 

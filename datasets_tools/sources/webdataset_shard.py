@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from datasets_tools.errors import SourceError
-from datasets_tools.sources.naming import split_name
+from datasets_tools.sources.naming import MAX_DIGITS, split_name, whole_number
+from datasets_tools.sources.picture_files import is_picture_name
 from datasets_tools.sources.tar import Member, TarArchive
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "ppm")
@@ -21,7 +22,6 @@ _MAX_LABEL_SIZE = 1 << 20
 _SAMPLE_FILE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)")
 _SPLIT_WORDS = frozenset({"train", "val", "test"})
 _WORD = re.compile(r"[a-z]+")
-_NUMBER = re.compile(r"[0-9]{1,9}")
 
 Label = int | str
 
@@ -79,18 +79,29 @@ def list_shard(path: str) -> Samples:
     archive = TarArchive(path)
     groups = _Groups(archive)
     rows = [_sample(archive, key, fields) for key, fields in groups]
-    others = (f"{path}: {groups.num_others:,} files that belong to no sample are left out",)
+    others = (f"{path}: {groups.num_others:,} files that belong to no picture are left out",)
     return Samples(rows, (*archive.notes, *(others if groups.num_others else ())))
 
 
 class _Groups:
-    """The files of each sample, by extension; those that lie side by side belong together."""
+    """The files of each sample, by extension; those that lie side by side belong together.
+
+    Files that are no sample's (a README.txt, a description of the shard) are counted and passed over: the webdataset
+    package would make samples without a picture of them.
+    """
 
     def __init__(self, archive: TarArchive) -> None:
         self._archive = archive
         self.num_others = 0
 
     def __iter__(self) -> Iterator[tuple[str, Mapping[str, Member]]]:
+        for key, fields in self._all():
+            if _is_sample(fields):
+                yield key, fields
+            else:
+                self.num_others += len(fields)
+
+    def _all(self) -> Iterator[tuple[str, Mapping[str, Member]]]:
         seen: set[str] = set()
         key, fields = "", dict[str, Member]()
         for member in self._archive:
@@ -117,6 +128,11 @@ class _Groups:
         seen.add(key)
 
 
+def _is_sample(fields: Mapping[str, Member]) -> bool:
+    """Return whether files are meant as a sample: among them is a picture, of whatever format, or a class."""
+    return any(extension == "cls" or is_picture_name(f".{extension}") for extension in fields)
+
+
 def _sample(archive: TarArchive, key: str, fields: Mapping[str, Member]) -> Sample:
     images = [extension for extension in IMAGE_EXTENSIONS if extension in fields]
     if len(images) != 1:
@@ -141,20 +157,19 @@ def _label(archive: TarArchive, key: str, fields: Mapping[str, Member]) -> Label
     data = archive.read(member)
     label = _parsed_number(data) if extension == "cls" else _parsed_json(data)
     if label is None:
-        allowed = (
-            "a number from 0" if extension == "cls" else f"a label, or an object with {' or '.join(_LABEL_FIELDS)}"
-        )
+        number = f"a whole number of at most {MAX_DIGITS} digits, counted from 0"
+        fields_allowed = f"an object with {' or '.join(_LABEL_FIELDS)}"
+        allowed = number if extension == "cls" else f"a label, or {fields_allowed}: a class's name, or {number}"
         raise SourceError(f"{archive.name}: {member.name}: {data[:40]!r} is no label; allowed is {allowed}.")
     return label
 
 
 def _parsed_number(data: bytes) -> int | None:
-    text = data.decode("ascii", "replace").strip()
-    return int(text) if _NUMBER.fullmatch(text) else None
+    return whole_number(data.decode("ascii", "replace").strip())
 
 
 def _parsed_json(data: bytes) -> Label | None:
-    """Return a label: a number from 0 or a class's name, alone or in an object."""
+    """Return a label: a number or a class's name, alone or in an object."""
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
@@ -163,7 +178,7 @@ def _parsed_json(data: bytes) -> Label | None:
         content = next((content[name] for name in _LABEL_FIELDS if name in content), None)
     if isinstance(content, str) and content:
         return content
-    return content if type(content) is int and 0 <= content < 10**9 else None
+    return content if type(content) is int and abs(content) < 10**MAX_DIGITS else None
 
 
 def _few(fields: Mapping[str, Member]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import stat
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_tools.errors import StoreError
+from datasets_tools.errors import StoreError, unreadable
 
 # Linux, asm-generic/mman-common.h; Python's mmap does not name it, nor the first of <bits/mman-linux.h>.
 _PROT_NONE = 0
@@ -29,6 +30,29 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+
+def map_file(path: Path) -> NDArray[np.uint8]:
+    """Map one file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its bytes, uint8 (size,), read-only.
+
+    Raises:
+        StoreError: it cannot be read or mapped, or is empty.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"{path}: is no file. Name a file.")
+    if not status.st_size:
+        raise StoreError(f"{path}: is empty. Copy it again, or convert the store again from its source.")
+    return map_files([path], [status.st_size])[0]
 
 
 def map_files(paths: Sequence[Path], sizes: Sequence[int]) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
@@ -73,7 +97,7 @@ def _map_at(address: int, path: Path, size: int) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror}. Restore it from a copy.") from error
+        raise unreadable(path, error) from error
     try:
         found = os.fstat(descriptor).st_size
         if found != size:

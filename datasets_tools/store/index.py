@@ -8,7 +8,6 @@ file's own tables; its own header holds a checksum of all the rest. It is memory
 
 from __future__ import annotations
 
-import mmap
 import os
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from datasets_tools.checksum import crc32
 from datasets_tools.errors import StoreError
 from datasets_tools.jpeg import Subsampling
+from datasets_tools.store.address_space import map_file
 
 MAGIC = b"fb-index"
 VERSION = 2
@@ -229,20 +229,6 @@ class Index:
             flags=Flag(int(record["flags"])),
             stored_format=StoredFormat(int(record["stored_format"])),
         )
-
-
-def map_file(path: Path) -> NDArray[np.uint8]:
-    """Return a file's bytes: uint8 (size,), read-only, memory-mapped.
-
-    Raises:
-        StoreError: it cannot be read, or is empty.
-    """
-    try:
-        with path.open("rb") as file:
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
-        raise StoreError(f"{path}: cannot be read: {error}. Convert the store again from its source.") from error
-    return np.frombuffer(mapping, dtype=np.uint8)
 
 
 def _checked_header(path: Path, data: NDArray[np.uint8]) -> Any:

@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 
 from datasets_tools.errors import StoreError
-from datasets_tools.store.manifest import FileRecord, read_json
+from datasets_tools.store.manifest import FileRecord, parse_json, read_bounded
 
-# A million samples of a hundred classes each; what is larger is no label set, and is not read.
-_MAX_BYTES = 1 << 29
+# A million samples of ten classes each; what is larger is no label set, and is not read.
+_MAX_BYTES = 1 << 26
 
 LabelLists = tuple[tuple[int, ...], ...]
 
@@ -29,13 +29,20 @@ def read_label_lists(path: Path, record: FileRecord, num_samples: int, num_class
     Raises:
         StoreError: the file is missing, is not the one the manifest means, or holds something else.
     """
-    content = read_json(path, _MAX_BYTES)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != record.sha256:
+    data = read_bounded(path, min(_MAX_BYTES, _most_bytes(num_samples, num_classes)))
+    # Before it is parsed: what another put there may be anything.
+    if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
         raise StoreError(f"{path}: is not the file that manifest.json means: its sha256 differs. Copy it again.")
+    content = parse_json(str(path), data)
     if not isinstance(content, list) or len(content) != num_samples:
         found = f"{len(content):,}" if isinstance(content, list) else "no"
         raise StoreError(f"{path}: holds {found} lists of labels, not one for each of {num_samples:,} samples.")
     return tuple(_checked(path, sample_id, labels, num_classes) for sample_id, labels in enumerate(content))
+
+
+def _most_bytes(num_samples: int, num_classes: int) -> int:
+    """Return a length above that of the JSON in which every sample has every class."""
+    return num_samples * (num_classes * (len(str(num_classes)) + 2) + 64) + 64
 
 
 def _checked(path: Path, sample_id: int, labels: object, num_classes: int) -> tuple[int, ...]:

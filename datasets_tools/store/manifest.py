@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import Annotated, Literal
 from annotated_types import MinLen
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from datasets_tools.errors import StoreError
+from datasets_tools.errors import StoreError, unreadable
 from datasets_tools.staging import write_whole
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 2
-# Far above a million class names or a million quarantined pictures: what is larger is no manifest, and is not read.
-MAX_MANIFEST_BYTES = 1 << 28
+# Above a million class names or a quarter of a million quarantined pictures: what is larger is no manifest, and is not
+# parsed, for which Python takes twenty times as much memory.
+MAX_MANIFEST_BYTES = 1 << 26
 # `Path` makes one slash of two.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 # Linux, limits.h: NAME_MAX.
@@ -33,15 +35,20 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _plain_name(name: str) -> str:
-    """Refuse a name that would lead out of the store's folder: a manifest may come from anywhere."""
+def plain_name(name: str) -> str:
+    """Return the name of a file in the store's folder as it is: a manifest may come from anywhere.
+
+    Raises:
+        ValueError: it would lead out of the folder, holds control characters, or is longer than names may be.
+    """
     plain = name.isprintable() and not set(name) & {"/", "\\"} and name not in ("", ".", "..")
     if not plain or len(name.encode()) > _MAX_NAME_BYTES:
-        raise ValueError(f"{name[:80]!r} is no plain file name")
+        shown = name if len(name) <= 80 else f"{name[:40]}...{name[-40:]}"
+        raise ValueError(f"{shown!r} is no plain file name")
     return name
 
 
-PlainName = Annotated[str, AfterValidator(_plain_name)]
+PlainName = Annotated[str, AfterValidator(plain_name)]
 
 
 class FileRecord(_Frozen):
@@ -170,9 +177,17 @@ class Manifest(_Frozen):
         """Write the manifest into `folder`, whole or not at all, and make it durable.
 
         Raises:
+            StoreError: it would be larger than is read.
             OSError: it cannot be written.
         """
-        write_whole(folder / MANIFEST_NAME, (self.model_dump_json(indent=2) + "\n").encode())
+        data = (self.model_dump_json(indent=2) + "\n").encode()
+        if len(data) > MAX_MANIFEST_BYTES:
+            num_bad = sum(len(record.quarantined) for record in self.splits.values())
+            raise StoreError(
+                f"{folder / MANIFEST_NAME}: would have {len(data):,} bytes; at most {MAX_MANIFEST_BYTES:,} are read. "
+                f"It names {len(self.class_names):,} classes and {num_bad:,} pictures that were left out: have fewer."
+            )
+        write_whole(folder / MANIFEST_NAME, data)
 
     @staticmethod
     def load(folder: Path) -> Manifest:
@@ -182,7 +197,7 @@ class Manifest(_Frozen):
             StoreError: there is none, it cannot be parsed, or it is of another version.
         """
         path = folder / MANIFEST_NAME
-        return _validated(str(path), _read_object(path))
+        return Manifest.parse(str(path), _read(path))
 
     @staticmethod
     def parse(location: str, data: bytes) -> Manifest:
@@ -193,12 +208,10 @@ class Manifest(_Frozen):
             data: its bytes.
 
         Raises:
-            StoreError: they cannot be parsed, or are of another version.
+            StoreError: they are too many, cannot be parsed, or are of another version.
         """
-        try:
-            content = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise StoreError(f"{location}: cannot be parsed: {error}. Convert the store again.") from error
+        _check_size(location, len(data), MAX_MANIFEST_BYTES)
+        content = parse_json(location, data)
         if not isinstance(content, dict):
             raise StoreError(f"{location}: holds no JSON object. Convert the store again from its source.")
         return _validated(location, content)
@@ -224,23 +237,46 @@ def _validated(location: str, content: dict[str, object]) -> Manifest:
         ) from error
 
 
-def read_json(path: Path, max_bytes: int) -> object:
-    """Return the content of a JSON file, which need not be ours.
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a file, which need not be ours.
 
     Raises:
-        StoreError: it cannot be read or parsed, or is larger than `max_bytes`.
+        StoreError: it cannot be read, or is larger than `max_bytes`.
     """
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise StoreError(f"{path}: has {size:,} bytes; at most {max_bytes:,} are read. Copy it again.")
-        content: object = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: cannot be parsed: {error}. Convert the store again from its source.") from error
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise StoreError(f"{path}: cannot be read: it is no file. Copy it again.")
+        _check_size(str(path), status.st_size, max_bytes)
+        with path.open("rb") as file:
+            return file.read(status.st_size)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def parse_json(location: str, data: bytes) -> object:
+    """Return what JSON says.
+
+    Args:
+        location: for messages.
+        data: the JSON.
+
+    Raises:
+        StoreError: it cannot be parsed.
+    """
+    try:
+        content: object = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{location}: cannot be parsed: {error}. Convert the store again from its source.") from error
     return content
 
 
-def _read_object(path: Path) -> dict[str, object]:
+def _check_size(location: str, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise StoreError(f"{location}: has {size:,} bytes; at most {max_bytes:,} are read. Copy it again.")
+
+
+def _read(path: Path) -> bytes:
     try:
         folder_exists, exists = path.parent.is_dir(), path.is_file()
     except OSError as error:
@@ -256,7 +292,4 @@ def _read_object(path: Path) -> dict[str, object]:
         raise StoreError(
             f"{path.parent}: is not a store: it holds no {MANIFEST_NAME}. Name the folder that `fastbot convert` wrote."
         )
-    content = read_json(path, MAX_MANIFEST_BYTES)
-    if not isinstance(content, dict):
-        raise StoreError(f"{path}: holds no JSON object. Convert the store again from its source.")
-    return content
+    return read_bounded(path, MAX_MANIFEST_BYTES)

@@ -101,7 +101,24 @@ class Split:
 
         Raises:
             DamagedSampleError: a sample's bytes fail their checksum.
-            StoreError: the file has changed its size since it was opened.
+            StoreError: a file has changed its size since it was opened.
+            IndexError: there is no such sample.
+        """
+        self.check_unchanged(sample_ids)
+        if self._verify == "never":
+            return
+        unseen = sample_ids if self._verify == "always" else sample_ids[~self._seen[sample_ids]]
+        for sample_id in unseen.tolist():
+            self._check(sample_id)
+
+    def check_unchanged(self, sample_ids: NDArray[np.int64]) -> None:
+        """Check the sizes of the files that `sample_ids` lie in: who reads `data` itself asks this first.
+
+        Args:
+            sample_ids: int64 (n,).
+
+        Raises:
+            StoreError: a file has changed its size since it was opened: reading it could kill the process.
             IndexError: there is no such sample.
         """
         if len(sample_ids) and not 0 <= sample_ids.min() <= sample_ids.max() < len(self):
@@ -110,9 +127,6 @@ class Split:
             return
         for number in np.unique(np.searchsorted(self._first_ids, sample_ids, side="right") - 1).tolist():
             _check_unchanged(self.shards[number])
-        unseen = sample_ids if self._verify == "always" else sample_ids[~self._seen[sample_ids]]
-        for sample_id in unseen.tolist():
-            self._check(sample_id)
 
     def key(self, sample_id: int) -> str:
         """Return the sample's name in the source it was converted from."""

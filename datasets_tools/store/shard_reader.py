@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_tools.errors import StoreError
+from datasets_tools.errors import StoreError, unreadable
 from datasets_tools.store import beton
 from datasets_tools.store.address_space import map_files
-from datasets_tools.store.beton_tables import read_tables
+from datasets_tools.store.beton_tables import Tables, read_tables
 from datasets_tools.store.index import Index
 from datasets_tools.store.manifest import FileRecord, ShardRecord
 from datasets_tools.store.record_rules import record_faults
@@ -58,7 +58,7 @@ def open_shards(
     for record in records:
         check_size(folder / record.beton.name, record.beton)
         check_size(folder / record.index.name, record.index)
-    indices = tuple(_open_index(folder, record) for record in records)
+    indices = tuple(open_index(folder / record.index.name, record) for record in records)
     data, starts = map_files(
         [folder / record.beton.name for record in records], [record.beton.size for record in records]
     )
@@ -68,7 +68,7 @@ def open_shards(
         for record, index, first_id, start in zip(records, indices, first_ids[:-1], starts, strict=True)
     )
     for shard, index in zip(shards, indices, strict=True):
-        _check_tables(shard.path, data[shard.start : shard.start + shard.size], index)
+        checked_tables(shard.path, data[shard.start : shard.start + shard.size], index)
         _check_records(shard, index, num_classes)
     return data, shards, indices
 
@@ -82,7 +82,7 @@ def check_size(path: Path, record: FileRecord) -> None:
     try:
         size = path.stat().st_size if path.is_file() else None
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror}. {AGAIN}") from error
+        raise unreadable(path, error) from error
     if size is None:
         raise StoreError(f"{path}: is missing. {AGAIN}")
     if size != record.size or not size:
@@ -93,8 +93,16 @@ def check_size(path: Path, record: FileRecord) -> None:
         )
 
 
-def _open_index(folder: Path, record: ShardRecord) -> Index:
-    path = folder / record.index.name
+def open_index(path: Path, record: ShardRecord) -> Index:
+    """Open a shard's index.
+
+    Args:
+        path: of the index.
+        record: what the manifest says of the shard.
+
+    Raises:
+        StoreError: it is missing, damaged, or has another number of samples.
+    """
     index = Index(path)
     if index.num_samples != record.num_samples:
         raise StoreError(
@@ -104,7 +112,17 @@ def _open_index(folder: Path, record: ShardRecord) -> Index:
     return index
 
 
-def _check_tables(path: Path, data: NDArray[np.uint8], index: Index) -> None:
+def checked_tables(path: Path, data: NDArray[np.uint8], index: Index) -> Tables:
+    """Find the tables of a shard's `.beton` file.
+
+    Args:
+        path: for messages.
+        data: the whole file, uint8.
+        index: of the shard.
+
+    Raises:
+        StoreError: they are damaged, or not those that the index was written for.
+    """
     tables = read_tables(path, data)
     if len(tables.rows) != index.num_samples:
         raise StoreError(f"{path}: has {len(tables.rows):,} samples, its index {index.num_samples:,}. {AGAIN}")
@@ -113,6 +131,7 @@ def _check_tables(path: Path, data: NDArray[np.uint8], index: Index) -> None:
             f"{path}: is damaged, or is not the file its index was written for: the checksum of its tables is "
             f"wrong. {AGAIN}"
         )
+    return tables
 
 
 def _check_records(shard: Shard, index: Index, num_classes: int) -> None:

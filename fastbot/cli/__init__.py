@@ -68,7 +68,8 @@ def _fail(error: Exception, code: int) -> NoReturn:
     if os.environ.get("FASTBOT_DEBUG"):
         raise error
     Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/] ", end="")
-    print(error, file=sys.stderr)  # plain: a message may hold brackets
+    # No markup: a message may hold brackets. No control characters: file names in it may hold any.
+    print("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(error)), file=sys.stderr)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         # One of several ranks: the others may wait for this one in a collective, and leaving must not wait for them.
         sys.stdout.flush()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +24,7 @@ from datasets_tools.pictures import Policy
 from datasets_tools.sources.base import Source
 from datasets_tools.store.manifest import Manifest, SplitRecord
 from fastbot import __version__
+from fastbot.cli.store_summary import plain
 
 
 class OnBadImage(StrEnum):
@@ -156,10 +160,30 @@ def run_conversion(
     )
     console = Console(markup=False, highlight=False)  # paths and names may hold brackets
     for note in source.notes:
-        console.print(f"note: {note}", style="yellow", soft_wrap=True)
-    with _Display(console) as display:
-        manifest = convert(source, dst, options, display, lambda line: console.print(line, soft_wrap=True))
-    _print_summary(console, dst, manifest)
+        console.print(f"note: {plain(note)}", style="yellow", soft_wrap=True)
+    started = time.monotonic()
+    display = _Display(console)
+    try:
+        with display, _terminable():
+            manifest = convert(source, dst, options, display, lambda line: console.print(line, soft_wrap=True))
+    except KeyboardInterrupt:
+        console.print(f"stopped: {display.kept()}", soft_wrap=True)
+        raise typer.Exit(130) from None  # what a shell expects of Ctrl-C
+    _print_summary(console, dst, manifest, time.monotonic() - started)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a conversion as Ctrl-C does: workers stopped, what was done kept."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Display:
@@ -178,11 +202,11 @@ class _Display:
             TextColumn("{task.fields[bad]}"),
             console=console,
         )
-        self._task = self._bar.add_task("opening", total=None, rate="", bad="")
+        self._task = self._bar.add_task("", total=None, rate="", bad="")
         self._next_s = 0.0
+        self._last: Progress | None = None
 
     def __enter__(self) -> Self:
-        self._bar.start()
         return self
 
     def __exit__(
@@ -191,6 +215,9 @@ class _Display:
         self._bar.stop()
 
     def __call__(self, progress: Progress) -> None:
+        if self._last is None:  # not before: what fails at once needs no bar
+            self._bar.start()
+        self._last = progress
         elapsed_s = self._bar.tasks[self._task].elapsed or 0.0
         under_way = progress.stage == "pictures" and progress.num_done < progress.num_total
         if under_way and elapsed_s < self._next_s:
@@ -205,6 +232,12 @@ class _Display:
             bad=f"[red]{progress.num_bad:,} bad[/]" if progress.num_bad else "",
         )
 
+    def kept(self) -> str:
+        """Return what an interrupted conversion leaves."""
+        if self._last is None or not self._last.num_done:
+            return "nothing was done yet"
+        return f"{self._last.num_done:,} of {self._last.num_total:,} pictures are done; go on with --resume"
+
 
 def _rate(progress: Progress, elapsed_s: float) -> str:
     if not elapsed_s:
@@ -217,29 +250,36 @@ def _rate(progress: Progress, elapsed_s: float) -> str:
 _MOST_LISTED = 20
 
 
-def _print_summary(console: Console, destination: str, manifest: Manifest) -> None:
+def _print_summary(console: Console, destination: str, manifest: Manifest, elapsed_s: float) -> None:
     for name, record in manifest.splits.items():
         console.print(f"{name}: {', '.join(_counted(record))}", soft_wrap=True)
         for bad in record.quarantined[:_MOST_LISTED]:
-            console.print(f"  left out {bad.key}: {bad.reason}", style="yellow", soft_wrap=True)
+            console.print(f"  left out {plain(bad.key)}: {plain(bad.reason)}", style="yellow", soft_wrap=True)
         if (others := len(record.quarantined) - _MOST_LISTED) > 0:
             console.print(f"  and {others:,} others: `fastbot store show` lists them", style="yellow")
-    num_classes = len(manifest.class_names)
-    console.print(f"{num_classes:,} {'class' if num_classes == 1 else 'classes'} -> {destination}", soft_wrap=True)
+    classes = counted(len(manifest.class_names), "class", "classes")
+    console.print(
+        f"{classes} -> {destination} in {elapsed_s:,.0f} s. Next: fastbot store show {destination}", soft_wrap=True
+    )
 
 
-def _counted(record: SplitRecord) -> Iterable[str]:
+def counted(number: int, singular: str, plural: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {singular if number == 1 else plural}"
+
+
+def _counted(record: SplitRecord) -> Iterator[str]:
     counts = record.counts
-    yield f"{record.num_samples:,} pictures"
-    yield f"{counts.kept:,} kept as they were"
-    if counts.transcoded:
-        yield f"{counts.transcoded:,} progressive ones rewritten without loss"
-    yield from (f"{count:,} encoded anew from {origin}" for origin, count in counts.reencoded.items())
-    for count, what in ((counts.resized, "resized"), (counts.rotated, "turned"), (counts.repaired, "repaired")):
-        if count:
-            yield f"{count:,} of them {what}"
-    if counts.raw:
-        yield f"{counts.raw:,} as raw pixels"
+    yield counted(record.num_samples, "picture", "pictures")
+    fates = {
+        "kept as they were": counts.kept,
+        "progressive or with stray bytes, rewritten without loss": counts.transcoded,
+        **{f"encoded anew from {origin}": count for origin, count in counts.reencoded.items()},
+    }
+    yield from (f"{count:,} {fate}" for fate, count in fates.items() if count)
+    marks = {"resized": counts.resized, "turned": counts.rotated, "repaired": counts.repaired, "raw": counts.raw}
+    if marked := ", ".join(f"{count:,} {mark}" for mark, count in marks.items() if count):
+        yield f"of these {marked}"
     if record.quarantined:
         yield f"{len(record.quarantined):,} left out"
     if len(record.shards) > 1:

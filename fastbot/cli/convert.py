@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from datasets_tools.conversion.workspace import check_destination
 from datasets_tools.files import is_remote
 from datasets_tools.sources.base import Source
 from fastbot.cli.conversion import run_conversion, shared_options
@@ -22,6 +23,8 @@ class _Layouts(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # Any: typer brings its own copy of click
         layout, colon, name = args[0].partition(":")
+        if layout not in self.commands:
+            raise typer.BadParameter(f"there is no layout {layout!r}; there are {', '.join(self.commands)}")
         return super().resolve_command(ctx, [layout, name, *args[1:]] if colon else args)
 
 
@@ -34,9 +37,17 @@ app = typer.Typer(
 )
 
 
-def _check_outside(source: str, destination: str) -> None:
-    if is_remote(source) or is_remote(destination):
+def _check_destination(source: str | None, destination: str, *, resume: bool) -> None:
+    """Refuse a wrong destination before the source is listed, which may take minutes."""
+    if not destination:
+        raise typer.BadParameter("DST is empty")
+    if is_remote(destination):
         return
+    check_destination(Path(destination), resume=resume)
+    if source is None or is_remote(source):
+        return
+    if not source:
+        raise typer.BadParameter("SRC is empty")
     if Path(destination).resolve().is_relative_to(Path(source).resolve()):
         raise typer.BadParameter(
             f"{destination} lies inside the source {source}, where it would be taken for pictures: "
@@ -56,8 +67,7 @@ def _layout(make_source: Callable[..., Source]) -> Callable[..., Source]:
     ]
 
     def command(**given: Any) -> None:
-        if "src" in given:
-            _check_outside(given["src"], given["dst"])
+        _check_destination(given.get("src"), given["dst"], resume=given["resume"])
         source = make_source(**{name: given[name] for name in own})
         run_conversion(source, **{name: given[name] for name in shared})
 

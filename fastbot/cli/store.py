@@ -19,7 +19,7 @@ app = typer.Typer(
 
 _SHEET, _HISTOGRAMS = "contact-sheet.png", "histograms.png"
 
-Dst = Annotated[Path, typer.Argument(metavar="DST", help="The store: a folder that `fastbot convert` wrote.")]
+StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store: a folder that `fastbot convert` wrote.")]
 Workers = Annotated[
     int,
     typer.Option(
@@ -40,12 +40,12 @@ class Layout(StrEnum):
 
 @app.command()
 def show(
-    dst: Dst,
+    path: StorePath,
     out: Annotated[
         Path | None,
         typer.Option(
             help="Where to put the contact sheet; the histograms go beside it, as NAME-histograms.png.",
-            show_default=f"DST/{_SHEET} and DST/{_HISTOGRAMS}",
+            show_default=f"STORE/{_SHEET} and STORE/{_HISTOGRAMS}",
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="The split of the contact sheet.", show_default="the first")] = None,
@@ -57,19 +57,25 @@ def show(
     from datasets_tools.inspection.contact_sheet import contact_sheet
     from datasets_tools.inspection.histograms import draw_histograms
     from datasets_tools.store import Store
-    from fastbot.cli.store_summary import print_manifest
+    from fastbot.cli.store_summary import plain, print_manifest
 
-    store = Store(dst)
-    sheet = contact_sheet(store, split or next(iter(store.splits)))
+    store = Store(path)
+    shown = store.split(split or next(iter(store.splits))).name
     console = _console()
     print_manifest(console, store.manifest)
-    sheet_file = out or dst / _SHEET
-    histograms_file = out.with_name(f"{out.stem}-{_HISTOGRAMS}") if out else dst / _HISTOGRAMS
+    sheet, notes = contact_sheet(store, shown)
+    for note in notes:
+        console.print(f"note: {plain(note)}", style="yellow", soft_wrap=True)
+    sheet_file = out or path / _SHEET
+    histograms_file = out.with_name(f"{out.stem}-{_HISTOGRAMS}") if out else path / _HISTOGRAMS
     try:
         sheet.save(sheet_file, "PNG")
         draw_histograms(store, histograms_file)
     except OSError as error:
         message = f"{error.filename or sheet_file}: cannot be written: {error.strerror}"
+        if out is None:  # a store may be read-only, and nobody asked for pictures in it
+            console.print(f"note: {message}. --out FILE puts the pictures elsewhere.", style="yellow", soft_wrap=True)
+            return
         raise typer.BadParameter(message, param_hint="--out") from error
     console.print(f"contact sheet: {sheet_file}", soft_wrap=True)
     console.print(f"histograms: {histograms_file}", soft_wrap=True)
@@ -77,7 +83,7 @@ def show(
 
 @app.command()
 def verify(
-    dst: Dst,
+    path: StorePath,
     workers: Workers,
     deep: Annotated[bool, typer.Option("--deep", help="Decode every picture as well.")] = False,
 ) -> None:
@@ -91,7 +97,7 @@ def verify(
     console = _console()
     with bytes_bar(console) as bar:
         found = verify_store(
-            dst, deep=deep, workers=workers, progress=lambda done, total: bar.update("checking", done, total)
+            path, deep=deep, workers=workers, progress=lambda done, total: bar.update("checking", done, total)
         )
     print_verification(console, found)
     if not found.ok:
@@ -125,7 +131,7 @@ def subset(
         typer.Option(
             help="A split that --fraction and --per-class apply to; may be given again. The others keep all pictures "
             "of the kept classes.",
-            show_default="train",
+            show_default="train, or all that are kept where it is not",
         ),
     ] = None,
 ) -> None:
@@ -143,6 +149,8 @@ def subset(
     _check_at_most_one(fraction=fraction, per_class=per_class)
     if all(part is None for part in (classes, classes_file, num_classes, fraction, per_class, split)):
         raise typer.BadParameter("nothing says what to keep: give --classes, --num-classes, --fraction, ... (--help)")
+    if thin and fraction is None and per_class is None:
+        raise typer.BadParameter("--thin needs --fraction or --per-class: they say how many pictures to keep")
     if fraction == 0:
         raise typer.BadParameter("must be above 0", param_hint="--fraction")
     names = _lines(classes_file, "--classes-file") if classes_file else classes.split(",") if classes else None
@@ -153,7 +161,7 @@ def subset(
         per_class=per_class,
         seed=seed,
         splits=split or None,
-        thinned=thin or ("train",),
+        thinned=thin or None,
     )
     console = _console()
     with pictures_bar(console) as bar:
@@ -200,7 +208,7 @@ def adopt(
 
 @app.command()
 def export(
-    dst: Dst,
+    path: StorePath,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; must not exist yet.")],
     to: Annotated[Layout, typer.Option(help="ImageFolder's class folders, or WebDataset's tar files.")],
     shard_size: Annotated[int, typer.Option(min=1, help="Pictures in a tar file.")] = 10_000,
@@ -213,7 +221,7 @@ def export(
 
     console = _console()
     with pictures_bar(console) as bar:
-        notes = write_files(dst, out, to.value, bar.update, shard_size=shard_size)
+        notes = write_files(path, out, to.value, bar.update, shard_size=shard_size)
     for note in notes:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     console.print(f"exported to {out}", soft_wrap=True)

@@ -19,7 +19,8 @@ def print_manifest(console: Console, manifest: Manifest) -> None:
     """Print the summary of a store: its origin, a table of its splits, its classes, and what was left out."""
     source = manifest.source
     options = "".join(f" {name}={value}" for name, value in source.options.items())
-    console.print(f"source: {source.name}{options}, written by fastbot {manifest.fastbot_version}", soft_wrap=True)
+    origin = f"source: {source.name}{options}, written by fastbot {manifest.fastbot_version}"
+    console.print(plain(origin), soft_wrap=True)
     console.print(f"policy: {_policy(manifest.policy)}", soft_wrap=True)
     table = Table("", *manifest.splits)
     for title, cells in _rows(tuple(manifest.splits.values())):
@@ -30,7 +31,7 @@ def print_manifest(console: Console, manifest: Manifest) -> None:
     console.print(f"{len(names):,} classes: {shown}{', ...' if len(names) > _MAX_CLASSES else ''}", soft_wrap=True)
     for name, record in manifest.splits.items():
         for bad in record.quarantined:
-            console.print(f"left out of {name}: {plain(bad.key)}: {bad.reason}", style="yellow", soft_wrap=True)
+            console.print(f"left out of {name}: {plain(bad.key)}: {plain(bad.reason)}", style="yellow", soft_wrap=True)
 
 
 def print_counts(console: Console, manifest: Manifest) -> None:
@@ -45,22 +46,22 @@ def print_counts(console: Console, manifest: Manifest) -> None:
 def print_verification(console: Console, found: Verification) -> None:
     """Print all that is wrong with files, what is wrong with the first samples of each split, or that all is whole."""
     for file in found.files:
-        console.print(f"{file.file}: {file.reason}", style="red", soft_wrap=True)
+        console.print(f"{file.file}: {plain(file.reason)}", style="red", soft_wrap=True)
     for split, problems in groupby(found.samples, key=lambda problem: problem.split):
         _print_samples(console, split, tuple(problems))
     whole = ": whole" if found.ok else f"; wrong: {len(found.files):,} files, {len(found.samples):,} samples"
     console.print(f"{found.num_files:,} files, {found.num_samples:,} samples{whole}", soft_wrap=True)
 
 
-def plain(name: str) -> str:
-    """Return a name as one line without control characters: a key or a class may hold any."""
-    return name if name.isprintable() else repr(name)
+def plain(text: str) -> str:
+    """Return a text as one line without control characters, which would steer the terminal: a store may hold any."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _print_samples(console: Console, split: str, problems: Sequence[SampleProblem]) -> None:
     for problem in problems[:_MAX_SAMPLES]:
         where = f"{split}: sample {problem.sample_id:,} ({plain(problem.key)})"
-        console.print(f"{where}: {problem.reason}", style="red", soft_wrap=True)
+        console.print(f"{where}: {plain(problem.reason)}", style="red", soft_wrap=True)
     if (rest := len(problems) - _MAX_SAMPLES) > 0:
         console.print(f"{split}: and {rest:,} more damaged samples", style="red", soft_wrap=True)
 
@@ -103,7 +104,7 @@ def _per_class(record: SplitRecord) -> str:
 
 
 def _origins(record: SplitRecord) -> str:
-    return ", ".join(f"{count:,} {origin}" for origin, count in record.counts.reencoded.items()) or "0"
+    return ", ".join(f"{count:,} {plain(origin)}" for origin, count in record.counts.reencoded.items()) or "0"
 
 
 def _shards(record: SplitRecord) -> str:

@@ -64,6 +64,7 @@ class FfcvBackend:
         Raises:
             BadPictureError: a picture cannot be decoded; the batches before it have been yielded.
             DamagedSampleError: a sample's bytes fail their checksum; likewise.
+            StoreError: a file was cut after the store was opened; likewise.
             SpecError: a plan has more rows or another output size than the first, or leaves a picture.
         """
         remaining = iter(plans)
@@ -110,6 +111,7 @@ class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
             with ThreadPoolExecutor(1, thread_name_prefix="ffcv-verify") as verifier:
                 for step, plan in enumerate(self._plans):
                     self._check_plan(plan)
+                    self._split.check_unchanged(plan.ids)  # before anything reads: its checksums come beside decoding
                     verified = verifier.submit(self._split.verify, plan.ids)
                     pixels, status = self._decode(step, plan)
                     verified.result()

@@ -6,13 +6,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numba
 import numba.typed
 import numpy as np
 import torch
-from numba import types
 from numpy.typing import NDArray
 
 
@@ -45,9 +44,7 @@ with thread_counts_kept(), _without_typed_dicts(), warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it imports distutils
     from ffcv import libffcv
     from ffcv.fields import RGBImageField
-    from ffcv.loader import loader as _loader_module
     from ffcv.loader.epoch_iterator import EpochIterator
-    from ffcv.memory_managers.os_cache import OSCacheManager
     from ffcv.pipeline.allocation_query import AllocationQuery
     from ffcv.pipeline.compiler import Compiler
     from ffcv.pipeline.graph import Graph
@@ -101,33 +98,6 @@ class _Memory(nullcontext[None]):
     def start_batch(self, batch: int) -> None:
         """Load nothing."""
 
-
-class ReadOnlyFile(OSCacheManager):  # type: ignore[misc]  # ffcv is untyped
-    """FFCV's memory-mapped file, with types of its own.
-
-    FFCV's `state_type` says that the file is read-only by assigning to numba's one shared type of uint8 arrays. That
-    changes the type's hash under every function that was compiled for such arrays, anywhere in the process: the next
-    look at their signatures is a KeyError.
-    """
-
-    @property
-    def state_type(self) -> Any:
-        """Return numba's type of the file and of the sorted addresses and sizes of its samples."""
-        table = types.Array(types.uint64, 1, "C")
-        return types.Tuple([types.Array(types.uint8, 1, "C", readonly=True), table, table])
-
-    def compile_reader(self) -> Any:
-        """Return the compiled function from a sample's address to its bytes."""
-
-        def read(address, state):  # type: ignore[no-untyped-def]  # numba infers
-            file, addresses, sizes = state
-            return file[address : address + sizes[np.searchsorted(addresses, address)]]
-
-        return Compiler.compile(read)
-
-
-# For stock loaders in the same process, which would do the damage; Loader has no argument for it.
-_loader_module.OSCacheManager = ReadOnlyFile
 
 __all__ = [
     "AllocationQuery",

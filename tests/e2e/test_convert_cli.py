@@ -163,6 +163,32 @@ def test_a_killed_conversion_leaves_no_store_and_is_not_taken_up_unasked(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_conversion_says_what_is_kept(tmp_path: Path, stop: signal.Signals) -> None:
+    command = [*RUN, "convert", "demo", str(tmp_path / "store"), "--workers", "2", "--shards", "20"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob(".store.partial/*.finished.json")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(stop)
+        printed, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints) == (130, "")
+    assert "stopped: " in printed
+    assert " of 2,424 pictures are done; go on with --resume" in printed
+    resumed = fastbot("convert", "demo", tmp_path / "store", "--workers", 2, "--shards", 20, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    again = fastbot("convert", "demo", tmp_path / "store", "--workers", 2, "--shards", 20, "--resume")
+    assert (again.returncode, "is whole already" in again.stdout) == (0, True)
+
+
+def test_an_unknown_layout_is_answered_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["convert", "torchvison:CIFAR10", "a", "b"])
+    assert stopped.value.code == 2
+    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "imagenet, folder, parquet, webdataset, torchvision, list, demo" in shown
+
+
 def test_show_names_what_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"format_version": 99}))
     with pytest.raises(SystemExit) as stopped:

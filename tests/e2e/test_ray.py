@@ -42,7 +42,7 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def not_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only tasks read pictures."""
-    monkeypatch.setattr(convert_module, "estimate", lambda source, preparation: Estimate(0, 0.0, 0, 0))
+    monkeypatch.setattr(convert_module, "estimate", lambda *_: Estimate(0, 0.0, 0, 0))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from pathlib import Path
 
@@ -53,6 +54,38 @@ def test_show_prints_a_summary_and_draws(source: Store, tmp_path: Path, capsys: 
     assert {path.name for path in tmp_path.iterdir()} == {"source", "demo.png", "demo-histograms.png"}
 
 
+def test_show_summarizes_a_store_with_a_picture_that_does_not_decode(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = StoredPicture("no\npicture", b"plain text", 9, 9)
+    store = write_store(tmp_path / "store", {"train": [stored("a", 0, 1), text]})
+    lines = run(capsys, "show", store.path).splitlines()
+    assert lines[0].startswith("source: test")
+    (note,) = [line for line in lines if line.startswith("note: ")]
+    assert "sample 1 (no\\npicture): " in note
+    assert lines[-2:] == [
+        f"contact sheet: {store.path / 'contact-sheet.png'}",
+        f"histograms: {store.path / 'histograms.png'}",
+    ]
+
+
+def test_what_a_manifest_says_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = write_store(tmp_path / "store", {"train": [stored("a", 0, 1)]}, ("\x1b[2Jcat",))
+    content = json.loads((store.path / "manifest.json").read_text())
+    content["fastbot_version"] = "1\x1b[31m"
+    content["source"] = {"name": "demo\x1b]0;title\x07", "options": {"root\x1b[1m": "x\nval: whole\x9b2J"}}
+    train = content["splits"]["train"]
+    train["counts"] = {"reencoded": {"png\x1b[5m": 1}}
+    train["quarantined"] = [{"key": "k\x1b[1m", "reason": "bad\x1b[31m\nval: whole"}]
+    (store.path / "manifest.json").write_text(json.dumps(content))
+    printed = run(capsys, "show", store.path)
+    assert all(character.isprintable() or character == "\n" for character in printed)
+    assert r"source: demo\x1b]0;title\x07 root\x1b[1m=x\nval: whole\x9b2J, written by fastbot 1\x1b[31m" in printed
+    assert r"left out of train: k\x1b[1m: bad\x1b[31m\nval: whole" in printed
+    assert r"1 classes: \x1b[2Jcat" in printed
+    assert r"1 png\x1b[5m" in printed
+
+
 def test_show_writes_where_it_can_or_says_so(source: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "cannot be written" in run(capsys, "show", source.path, "--out", tmp_path / "no" / "demo.png", code=2)
 
@@ -69,7 +102,7 @@ def test_damage_is_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
     (store.path / "val.index").unlink()
     lines = run(capsys, "verify", store.path, code=1).splitlines()
     assert sum(line.startswith("train: sample ") for line in lines) == 50
-    assert any(line.startswith("train: sample 7 ('odd\\n7'): ") for line in lines)
+    assert any(line.startswith("train: sample 7 (odd\\n7): ") for line in lines)
     assert "train: and 5 more damaged samples" in lines
     assert any(line.startswith("train.beton: ") for line in lines)
     assert any(line.startswith("val.index: ") for line in lines)
@@ -104,6 +137,8 @@ def test_a_subset_is_cut(source: Store, tmp_path: Path, capsys: pytest.CaptureFi
         (("--classes-file", "absent.txt"), 2, "absent.txt: cannot be read"),
         (("--classes", "ca,t"), 1, "'ca' is not a class; did you mean 'n00000001 cat, house cat'"),
         (("--fraction", "0.5", "--thin", "test"), 1, "no split 'test'"),
+        (("--fraction", "0.5", "--thin", "train", "--split", "val"), 1, "train is to be thinned"),
+        (("--classes", "0", "--thin", "train"), 2, "--thin needs --fraction or --per-class"),
     ],
 )
 def test_a_subset_of_nonsense_is_refused(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
+from jpegs import JpegMaker, without_huffman_tables
 from numpy.typing import NDArray
 from PIL import Image
 from stores import StoredPicture
 
 from datasets_tools.photographs import load
+from datasets_tools.pictures import Policy, prepare
 
 _ORIENTATION = 0x0112
 _ROTATE_270 = 6
@@ -45,6 +48,14 @@ def stored(key: str, source: str, *, mode: str = "RGB", orientation: int = 1, **
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", exif=exif, **encoding)
     return StoredPicture(key, buffer.getvalue(), image.height, image.width)
+
+
+def stored_oddities(folder: Path) -> list[StoredPicture]:
+    """One photograph as each kind of JPEG that conversion takes, as conversion stores it."""
+    kinds = dict(JpegMaker(folder, Image.fromarray(load("chelsea"))).taken())
+    kinds["no Huffman tables"] = without_huffman_tables(kinds["4:2:0"])
+    prepared = {key: prepare(key, data, Policy(transcode=False)) for key, data in kinds.items()}
+    return [StoredPicture(key, bytes(p.data), p.height, p.width) for key, p in prepared.items()]
 
 
 def stored_raw(source: str) -> StoredPicture:

@@ -80,6 +80,13 @@ def test_evaluation_crops_equal_the_reference(
     check_close(backend, pictures, plan)
 
 
+def test_odd_jpegs_equal_the_reference(backend: Backend, pictures: Split) -> None:
+    """Every coding and sampling that a store may hold: RGB, 4:1:1, a scan a component, no Huffman tables, ..."""
+    ids = list(range(RAW_IDS[-1] + 1, len(pictures.sizes)))
+    assert len(ids) > 20
+    check_close(backend, pictures, train_plan(ids, [(13, 7, 281, 383)] * len(ids), (224, 224)))
+
+
 RAW_PLANS = {
     "crops": train_plan([i for i in RAW_IDS for _ in CROPS], CROPS * NUM_RAW, (224, 224)),
     "small crops": train_plan([i for i in RAW_IDS for _ in CROPS], CROPS * NUM_RAW, (64, 48)),

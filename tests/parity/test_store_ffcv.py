@@ -18,10 +18,10 @@ pytest.importorskip("ffcv")
 import ffcv.types
 from ffcv.fields import IntField, RGBImageField
 from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
-from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
 from ffcv.writer import DatasetWriter
 
+from benchmarks.stock_ffcv import Loader, OrderOption
 from datasets_tools.exchange.adopt import adopt
 from datasets_tools.store import Shard, Split, Store, beton
 from datasets_tools.store.index import StoredFormat

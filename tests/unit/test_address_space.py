@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets_tools.errors import StoreError
-from datasets_tools.store.address_space import map_files
+from datasets_tools.store.address_space import map_file, map_files
 
 PAGE = mmap.PAGESIZE
 
@@ -80,3 +80,16 @@ def test_what_does_not_fit_into_memory_says_so(tmp_path: Path) -> None:
     path = tmp_path / "huge"
     with pytest.raises(StoreError, match="huge: .* bytes cannot be mapped into memory: Cannot allocate memory"):
         map_files([path], [1 << 60])
+
+
+def test_one_file_is_all_of_it(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, b"abc")
+    assert map_file(path).tobytes() == b"abc"
+
+
+def test_what_is_no_file_with_bytes_is_refused_without_waiting(tmp_path: Path) -> None:
+    (empty,) = write(tmp_path, b"")
+    os.mkfifo(tmp_path / "pipe")
+    for path, said in ((empty, "is empty"), (tmp_path, "is no file"), (tmp_path / "pipe", "is no file")):
+        with pytest.raises(StoreError, match=said):
+            map_file(path)

@@ -161,6 +161,10 @@ def test_class_names_may_be_given(tmp_path: Path) -> None:
         (["../x=train.beton"], "'../x' is no name of a split"),
         (["train.beton", "val=train.beton"], "another file is called train too"),
         (["train_absent.beton"], "train_absent.beton: cannot be read"),
+        (["train\x1b[2J.beton"], r"'train\\x1b\[2J\.beton' is no plain file name"),
+        (["train\\a.beton"], "is no plain file name"),
+        (["train\udcff.beton"], "is no plain file name"),
+        (["train" + "x" * 246 + ".bet"], r"x\.index' is no plain file name"),
     ],
 )
 def test_arguments_that_make_no_store_are_refused(

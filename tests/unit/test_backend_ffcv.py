@@ -22,8 +22,7 @@ from stores import StoredPicture, flip_bytes, write_split
 
 pytest.importorskip("ffcv")
 
-from ffcv.loader import Loader
-
+from benchmarks.stock_ffcv import Loader
 from datasets_tools.errors import DamagedSampleError
 from datasets_tools.store import Split
 from pipelines.backends.ffcv import FfcvBackend

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -195,6 +198,40 @@ def test_a_damaged_sample_is_named(backend: Backend, sample_id: int) -> None:
     assert len(delivered) == 3
     assert caught.value.sample_id == sample_id
     assert threads_ended(before)
+
+
+# Prints what the backend raises when a shard that no batch has touched yet is cut while it runs.
+CUT = """
+import os, pickle, sys, torch
+from datasets_tools.errors import StoreError
+from pipelines.backends import choose
+
+name, split, before, after = pickle.load(sys.stdin.buffer)
+
+def plans():
+    yield before
+    os.truncate(split.shards[1].path, 4096)
+    yield after
+
+try:
+    for _ in choose.build(name, split, device=torch.device("cpu"), num_threads=2).pixels(plans()):
+        print("a batch")
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_file_that_is_cut_while_it_is_read_is_named(backend: Backend, tmp_path: Path) -> None:
+    """In a process of its own: reading behind a mapped file's end kills."""
+    pictures = [StoredPicture(f"a/{i}.jpg", encode(i), HEIGHT, WIDTH, raw=i in RAW) for i in GOOD]
+    written = write_split(tmp_path, pictures, num_shards=2)
+    handed = pickle.dumps((backend.name, written, plan_of(0, 1), plan_of(2, 11, step=1)))
+    done = subprocess.run([sys.executable, "-c", CUT], input=handed, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    first, error = done.stdout.decode().splitlines()
+    assert first == "a batch"
+    assert error.startswith(f"{written.shards[1].path}: has changed since it was opened")
 
 
 @pytest.mark.parametrize("window", [(0, 0, HEIGHT + 1, 10), (-1, 0, 9, 10), (0, 20, 9, WIDTH - 19)], ids=str)

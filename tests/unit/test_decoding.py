@@ -12,6 +12,7 @@ from PIL import Image, ImageFile
 from prepared import KEEP, PICTURE, RAW, opened, raw, reason
 from sources import encoded, jpeg, pixels
 
+from datasets_tools.errors import PictureError
 from datasets_tools.pictures import Policy, prepare
 from datasets_tools.store.index import Flag
 
@@ -131,7 +132,7 @@ def test_an_animation_is_refused(kind: str, count: str) -> None:
     frames = [pixels(16, 16, seed) for seed in range(3)]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
     for policy in (KEEP, Policy(repair=True)):
-        assert reason(data, policy) == f"holds {count} pictures; one is taken"
+        assert reason(data, policy) == f"holds {count} pictures; only files of one picture are taken"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", *KINDS])
@@ -209,3 +210,39 @@ def test_small_pictures_of_every_format_are_resized() -> None:
         assert opened(picture.data).shape == (24, 32, 3)
         assert picture.info.flags == Flag.REENCODED | Flag.RESIZED
     assert prepare("a", jpeg(48, 64), Policy(short_side=24)).width == 32
+
+
+def tiff(tags: dict[int, tuple[int, int]], data: bytes) -> bytes:
+    """A TIFF of one directory, each tag a type (3 short, 4 long) and a value, its data at the end (tag -> -1)."""
+    start = 8 + 2 + 12 * len(tags) + 4
+    fields = [(tag, kind, start if value < 0 else value) for tag, (kind, value) in sorted(tags.items())]
+    directory = b"".join(
+        struct.pack("<HHIHH", tag, kind, 1, value, 0) if kind == 3 else struct.pack("<HHII", tag, kind, 1, value)
+        for tag, kind, value in fields
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4) + data
+
+
+def test_a_tile_larger_than_allowed_is_refused_before_decoding() -> None:
+    """The decoder takes memory for a whole tile, however small the picture."""
+    side = 512
+    tags = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 277: 1, 322: side, 323: side}
+    shorts = {tag: (3, value) for tag, value in tags.items()}
+    data = tiff({**shorts, 324: (4, -1), 325: (4, side * side)}, bytes(range(256)) * (side * side // 256))
+    assert prepare("a", data, Policy()).height == 16
+    with pytest.raises(PictureError, match="512 x 512"):
+        prepare("a", data, Policy(max_pixels=side * side - 1))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_in_which_zero_is_white_is_no_negative(bits: int) -> None:
+    values = np.linspace(0, 2**bits - 1, 64).reshape(8, 8).astype(f"<u{bits // 8}")
+
+    def grey(photometric: int) -> list[int]:
+        tags = {256: 8, 257: 8, 258: bits, 259: 1, 262: photometric, 278: 8}
+        shorts = {tag: (3, value) for tag, value in tags.items()}
+        data = tiff({**shorts, 273: (4, -1), 279: (4, values.nbytes)}, values.tobytes())
+        return list(prepare("a", data, Policy(raw_share=1)).data[::3])
+
+    assert grey(1) == (values >> (bits - 8)).ravel().tolist()
+    assert grey(0) == [255 - value for value in grey(1)]

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import functools
+import http.server
 import os
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +52,8 @@ def test_hidden_names_are_left_out_unless_asked_for(root: str) -> None:
     assert files.children(root) == [files.Child("b.jpg", False), files.Child("d", True)]
     assert [child.name for child in files.children(root, hidden=True)] == [".a.jpg", ".c", "b.jpg", "d"]
     assert list(files.walk(root)) == ["b.jpg", "d/2.jpg"]
+    # Not what is in hidden folders: of a version control or a trash bin, that is no business of ours.
+    assert list(files.walk(root, hidden=True)) == [".a.jpg", "b.jpg", "d/.1.jpg", "d/2.jpg"]
 
 
 def test_content_sizes_and_kinds(root: str) -> None:
@@ -88,11 +94,73 @@ def test_listings_do_not_go_stale_or_pile_up(root: str) -> None:
     assert len(files.children(root)) == 2
 
 
-def test_an_unknown_protocol_says_what_to_install() -> None:
-    with pytest.raises(OSError, match="nosuch://bucket/a: .*Install the fsspec package of that protocol"):
+def said(url: str) -> str:
+    with pytest.raises(SourceError) as caught:
+        files.children(url)
+    return str(caught.value)
+
+
+def test_an_unknown_protocol_is_named() -> None:
+    with pytest.raises(OSError, match="^nosuch://bucket/a: there is no protocol nosuch://$"):
         files.read("nosuch://bucket/a")
-    with pytest.raises(SourceError, match="nosuch://bucket: cannot be listed"):
-        files.children("nosuch://bucket")
+    expected = "nosuch://bucket: cannot be listed: there is no protocol nosuch://."
+    assert said("nosuch://bucket") == expected
+    assert "there is no protocol nosuch://" in said("simplecache::nosuch://bucket")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "hint"),
+    [
+        ("s3", "pip install s3fs"),
+        ("gs", "pip install gcsfs"),
+        ("gcs", "pip install gcsfs"),
+        ("az", "pip install adlfs"),
+        ("abfs", "pip install adlfs"),
+        ("hf", "pip install huggingface_hub"),
+        ("oss", "install the fsspec package of that protocol"),
+    ],
+)
+def test_a_protocol_without_its_package_says_which_to_install(
+    protocol: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ImportError("Install somefs to use it.")
+
+    # What it does where the package is absent; here some may be installed.
+    monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
+    message = said(f"{protocol}://bucket/a")
+    assert message.startswith(f"{protocol}://bucket/a: cannot be listed: {protocol}:// needs one more package: {hint}")
+    assert message.count(f"{protocol}://bucket/a") == 1
+    assert ".." not in message
+
+
+def test_a_refused_connection_is_not_an_absent_file() -> None:
+    with socket.socket() as bound:  # bound but not listening: nobody else can get the port
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/a"
+        for operation in (files.read, files.size, files.open_binary, files.is_file, files.is_folder):
+            with pytest.raises(OSError, match=f"^{url}: .*Cannot connect") as caught:
+                operation(url)
+            assert not isinstance(caught.value, FileNotFoundError)
+            assert "no such file" not in files.why(caught.value)
+            assert url not in files.why(caught.value)
+
+
+def test_a_web_server_without_a_file_has_none(tmp_path: Path) -> None:
+    handler = functools.partial(_Silent, directory=str(tmp_path))
+    plant(str(tmp_path), "a.bin")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert (files.is_file(f"{url}/a.bin"), files.is_file(f"{url}/absent")) == (True, False)
+        with pytest.raises(FileNotFoundError, match="/absent: no such file or folder"):
+            files.read(f"{url}/absent")
+        server.shutdown()
+
+
+class _Silent(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Keep the requests out of the tests' output."""
 
 
 def test_errors_of_a_protocol_become_os_errors(monkeypatch: pytest.MonkeyPatch) -> None:

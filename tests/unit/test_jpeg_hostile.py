@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jpegs import JpegMaker
+from jpegs import PICTURE, JpegMaker
 from native_codec import build
+from sources import encoded
 
 from datasets_tools import jpeg
 from datasets_tools.jpeg import JpegError
@@ -23,7 +24,8 @@ SANITIZERS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recove
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     maker = JpegMaker(tmp_path_factory.mktemp("native"))
-    return [*maker.taken().values(), *maker.cmyk().values(), maker.make("scans=600")]
+    turned = encoded(PICTURE, exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0")
+    return [*maker.taken().values(), *maker.cmyk().values(), maker.make("scans=600"), turned]
 
 
 def mutated(data: bytes, generator: random.Random) -> bytes:

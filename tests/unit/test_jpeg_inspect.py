@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
 from collections.abc import Mapping
 
 import pytest
@@ -85,6 +87,16 @@ def test_orientation_agrees_with_pillow(order: bytes, orientation: int) -> None:
     assert jpeg.inspect(data).orientation == orientation
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("kind", "packing"), [(3, "Hxx"), (4, "I")], ids=["SHORT", "LONG"])
+def test_orientation_may_be_short_or_long(kind: int, packing: str, order: str) -> None:
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    exif = mark + struct.pack(f"{order}IHHHI{packing}I", 8, 1, 0x0112, kind, 1, 6, 0)
+    data = encoded(PICTURE, exif=b"Exif\0\0" + exif)
+    assert Image.open(io.BytesIO(data)).getexif()[0x0112] == 6
+    assert jpeg.inspect(data).orientation == 6
+
+
 def test_no_orientation_and_an_absurd_one_are_zero() -> None:
     exif = Image.Exif()
     exif[0x0112] = 42
@@ -106,6 +118,27 @@ def test_the_frame_is_found_behind_stray_bytes(kinds: Mapping[str, bytes]) -> No
             if dirty is not data:
                 with pytest.raises(JpegError, match="should begin a marker"):
                     jpeg.inspect(dirty)
+
+
+@pytest.mark.parametrize("marker", [b"\xff\x01", b"\xff\xd0", b"\xff\xd7"], ids=["TEM", "RST0", "RST7"])
+def test_markers_without_a_segment_belong_into_scans(marker: bytes, kinds: Mapping[str, bytes]) -> None:
+    for name, data in kinds.items():
+        place = data.index(b"\xff\xda")
+        with pytest.raises(JpegError, match=f"marker 0x{marker[1]:02x} before byte {place + 2} is in no scan"):
+            jpeg.inspect(data[:place] + marker + data[place:])
+        assert jpeg.frame(data[:2] + marker + data[2:]).height == 45, name
+
+
+def test_missing_huffman_tables_are_seen() -> None:
+    whole = encoded(PICTURE)
+    tables = [match.start() for match in re.finditer(b"\xff\xc4", whole)]
+    assert len(tables) == 4
+    for place in tables:
+        lacking = whole[:place] + whole[place + 2 + int.from_bytes(whole[place + 2 : place + 4], "big") :]
+        with pytest.raises(JpegError, match="its scan 1 has no Huffman tables"):
+            jpeg.inspect(lacking)
+        assert jpeg.frame(lacking).height == 45
+        assert jpeg.check(lacking)  # libjpeg has the standard's tables at hand, which Pillow used
 
 
 def test_a_thumbnail_inside_exif_is_not_taken_for_the_picture() -> None:

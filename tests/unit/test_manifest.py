@@ -72,9 +72,13 @@ def test_what_is_no_manifest_is_refused(saved: Path, content: bytes, message: st
 
 
 def test_what_is_far_too_large_is_not_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = Manifest.load(saved)
     monkeypatch.setattr(manifest_module, "MAX_MANIFEST_BYTES", 100)
-    with pytest.raises(StoreError, match="at most 100 are read"):
-        Manifest.load(saved)
+    for reading in (lambda: Manifest.load(saved), lambda: Manifest.parse("s3://there", b" " * 101)):
+        with pytest.raises(StoreError, match="at most 100 are read"):
+            reading()
+    with pytest.raises(StoreError, match="names 2 classes and 0 pictures"):
+        manifest.save(saved)
 
 
 def test_a_wrong_value_and_an_unknown_key_are_named(saved: Path) -> None:

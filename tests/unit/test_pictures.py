@@ -104,13 +104,13 @@ def test_imagenet_png_named_jpeg_is_taken_for_what_it_is() -> None:
         jpeg_oddities.stray_bytes(BASELINE, b"\xff\xdb"),
         jpeg_oddities.stray_bytes(BASELINE, b"\xff\xc4"),
         jpeg_oddities.stray_bytes(PROGRESSIVE, b"\xff\xda"),
-        jpeg_oddities.extraneous_bytes(BASELINE),
-        jpeg_oddities.extraneous_bytes(encoded(PICTURE.convert("L"))),
+        jpeg_oddities.left_over(BASELINE, bytes(60)),
+        jpeg_oddities.left_over(encoded(PICTURE.convert("L")), bytes(60)),
     ],
-    ids=["before the frame", "before a table", "before a scan", "before the end", "grey"],
+    ids=["before the frame", "before a table", "before a scan", "padding", "grey, padding"],
 )
 @pytest.mark.parametrize("transcode", [True, False])
-def test_imagenet_extraneous_bytes_before_a_marker_are_left_out_without_loss(data: bytes, transcode: bool) -> None:
+def test_imagenet_stray_bytes_are_left_out_without_loss(data: bytes, transcode: bool) -> None:
     """DALI refuses the picture; libjpeg skips them."""
     picture = prepare("a", data, Policy(transcode=transcode))
     assert picture.info.flags == Flag.TRANSCODED
@@ -153,6 +153,20 @@ def test_a_progressive_jpeg_becomes_baseline_without_loss(options: dict[str, str
     mcu = 8 if source.mode == "L" or options.get("subsampling") == "4:4:4" else 16
     assert picture.info.restart_interval == 64 // mcu
     assert prepare("a", data, Policy(transcode=False)).data == data
+
+
+@pytest.mark.parametrize("orientation", [0, 6])
+def test_the_orientation_of_what_is_rewritten_is_the_sources(orientation: int) -> None:
+    for data in (
+        with_orientation(orientation, progressive=True),
+        jpeg_oddities.stray_bytes(with_orientation(orientation), b"\xff\xda"),
+        jpeg_oddities.stray_bytes(with_orientation(orientation), b"\xff\xe1"),
+    ):
+        picture = prepare("a", data, KEEP)
+        assert picture.info.flags == Flag.TRANSCODED
+        assert picture.info.orientation == orientation
+        assert Image.open(io.BytesIO(picture.data)).getexif().get(0x0112, 0) == orientation
+        np.testing.assert_array_equal(opened(picture.data), opened(data))
 
 
 def test_transcoding_checks_even_where_checks_are_off() -> None:

@@ -1,18 +1,31 @@
-"""JPEGs that are refused, and what repair makes of them."""
+"""JPEGs that are untidy or refused, and what repair makes of them."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import jpeg_oddities
 import numpy as np
 import pytest
-from prepared import KEEP, PICTURE, opened, raw, reason
-from sources import encoded
+from jpeg_damage import DAMAGES, WarningCounter, damaged
+from jpegs import without_huffman_tables
+from prepared import KEEP, PICTURE, RAW, opened, raw, reason
+from sources import encoded, pixels
 
+from datasets_tools.errors import PictureError
 from datasets_tools.pictures import Policy, prepare
 from datasets_tools.store.index import Flag
 
 BASELINE = encoded(PICTURE, quality=90)
 PROGRESSIVE = encoded(PICTURE, quality=90, progressive=True)
+
+
+def is_sound(data: bytes, policy: Policy) -> bool:
+    try:
+        prepare("a", data, policy)
+    except PictureError:
+        return False
+    return True
 
 
 def test_a_jpeg_cut_short_is_refused() -> None:
@@ -34,10 +47,63 @@ def test_without_checks_stray_bytes_between_segments_are_seen() -> None:
     assert prepare("a", data, Policy(check=False)).info.flags == Flag.TRANSCODED
 
 
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("marker", [b"\xff\x01", b"\xff\xd0", b"\xff\xd7"], ids=["TEM", "RST0", "RST7"])
+@pytest.mark.parametrize("before", [b"\xff\xdb", b"\xff\xc0", b"\xff\xda"])
+def test_markers_without_a_segment_are_left_out_without_loss(marker: bytes, before: bytes, check: bool) -> None:
+    """Libjpeg skips them wherever they stand; Pillow and DALI do not."""
+    place = BASELINE.rindex(before)
+    picture = prepare("a", BASELINE[:place] + marker + BASELINE[place:], Policy(check=check))
+    assert picture.info.flags == Flag.TRANSCODED
+    np.testing.assert_array_equal(opened(picture.data), opened(BASELINE))
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_jpeg_without_huffman_tables_gets_its_own(check: bool) -> None:
+    """Decoders that serve several pictures take the last one's tables for it."""
+    picture = prepare("a", without_huffman_tables(BASELINE), Policy(check=check))
+    assert picture.info.flags == Flag.TRANSCODED
+    np.testing.assert_array_equal(opened(picture.data), opened(BASELINE))
+
+
 def test_a_damaged_cmyk_jpeg_is_refused() -> None:
     """Pillow only sees a file that ends; libjpeg's warnings it does not pass on."""
     data = encoded(PICTURE.convert("CMYK"))
     assert "ends early" in reason(data[: len(data) // 2] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_scans_that_never_end_are_refused(mode: str) -> None:
+    data = encoded(PICTURE.convert(mode), progressive=True)
+    scan = data[data.rindex(b"\xff\xc4") : -2]  # the last, with its table
+    bomb = data[:-2] + scan * 500 + b"\xff\xd9"
+    for data in (bomb, bomb[:-2], bomb[:-2] + b"\xff\xc4\0\5\xff\xff\xff"):
+        assert reason(data)
+        for policy in (Policy(repair=True), Policy(repair=True, check=False, max_side=16)):
+            assert reason(data, policy) == "cannot be repaired: has over 500 scans"
+
+
+@pytest.mark.parametrize("stream", [{}, {"restart_marker_rows": 1}, {"progressive": True}], ids=str)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_taken_as_sound_decodes_without_a_warning(
+    damage: str, stream: dict[str, object], tmp_path: Path
+) -> None:
+    pictures = damaged(encoded(pixels(120, 160), quality=90, **stream), damage, 30)
+    sound = [data for data in pictures if is_sound(data, KEEP)]
+    assert not any(WarningCounter(tmp_path).count(sound))
+    assert [data for data in pictures if is_sound(data, RAW)] == sound
+    assert len(sound) < len(pictures)
+    flags = {prepare("a", data, Policy(repair=True)).info.flags & Flag.REPAIRED for data in pictures}
+    assert Flag.REPAIRED in flags
+
+
+def test_too_many_scans_are_refused_where_nothing_is_decoded() -> None:
+    scan = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xc4") : -2]
+    num_scans = PROGRESSIVE.count(b"\xff\xda")
+    for more, is_taken in ((500 - num_scans, True), (501 - num_scans, False)):
+        data = PROGRESSIVE[:-2] + scan * more + b"\xff\xd9"
+        unchecked = Policy(check=False, transcode=False)
+        assert is_sound(data, unchecked) == is_taken
 
 
 def test_a_jpeg_whose_tables_or_frame_are_gone_is_refused() -> None:

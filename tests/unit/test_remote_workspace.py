@@ -218,7 +218,7 @@ def test_replaced_pictures_replace_their_shard(remote_files: type[FaultyFileSyst
 def test_a_source_that_is_gone_leaves_what_was_uploaded(
     remote_files: type[FaultyFileSystem], local: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convert_module, "estimate", lambda source, preparation: Estimate(0, 0.0, 0, 0))
+    monkeypatch.setattr(convert_module, "estimate", lambda *_: Estimate(0, 0.0, 0, 0))
     lost = source()
     lost.splits["val"] = EntryList([*good_entries("v", 2), GoneEntry("v2.jpg", 0)])
     with pytest.raises(ConversionError, match=r"the source cannot be read any more"):

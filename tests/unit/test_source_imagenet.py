@@ -154,7 +154,8 @@ def test_one_split_alone_is_partial(tmp_path: Path) -> None:
     (root / "ILSVRC2012_img_train.tar").unlink()
     source = ImageNetSource(str(root), partial=True)
     assert list(source.splits) == ["val"]
-    assert "0 train pictures" in source.notes[-1]
+    assert "0 train pictures" in source.notes[-2]
+    assert source.notes[-1] == f"{root} has no train pictures: training needs both"
 
 
 def test_archives_and_folders_may_be_mixed(tmp_path: Path, theirs: dict[str, list[layouts.Sample]]) -> None:
@@ -434,6 +435,20 @@ def test_labels_of_a_thousand_classes_need_them_all(tmp_path: Path, options: dic
         SourceError, match="has 3 classes; ImageNet-V2 and ImageNet-ReaL are labelled with the numbers of"
     ):
         ImageNetSource(str(root), partial=True, **options)  # type: ignore[arg-type]
+
+
+def test_a_class_that_is_not_among_the_thousand_is_named_where_their_numbers_are_needed(tmp_path: Path) -> None:
+    root = layouts.thousand(tmp_path, [*official_wnids()[:-1], "n99999999"])
+    with pytest.raises(
+        SourceError, match=r"class n99999999 is not one of ILSVRC2012's 1,000 .*Leave out --v2 and --real"
+    ):
+        ImageNetSource(str(root), partial=True, real="anywhere")
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    root = layouts.original(tmp_path)
+    with pytest.raises(SourceError, match=r"ILSVRC2012_img_train\.tar: is a file, not a folder; expected"):
+        ImageNetSource(f"{root}/ILSVRC2012_img_train.tar")
 
 
 def test_the_miniature_solution_is_a_csv_file_like_kaggles(tmp_path: Path) -> None:

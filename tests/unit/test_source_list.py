@@ -99,6 +99,17 @@ def test_numbers_are_labels_as_they_stand(tmp_path: Path) -> None:
     assert list(source.class_names) == [str(k) for k in range(12)]
 
 
+def test_what_is_no_whole_number_is_a_name(root: Path) -> None:
+    source = ListSource(write(root, "pictures/a.jpg,1.5\npictures/b.jpg,0.5\npictures/c.jpg,- 1\npictures/d.jpg,x7\n"))
+    assert list(source.class_names) == ["- 1", "0.5", "1.5", "x7"]
+
+
+def test_numbers_with_leading_zeros_are_numbers(root: Path) -> None:
+    source = ListSource(write(root, "pictures/a.jpg,01\npictures/b.jpg,00\npictures/c.jpg,1\n"))
+    assert list(source.class_names) == ["0", "1"]
+    assert source.splits["train"].labels.tolist() == [1, 0, 1]
+
+
 def test_paths_start_from_the_lists_folder_or_the_root_or_anywhere(root: Path, tmp_path: Path) -> None:
     (root / "lists").mkdir()
     relative = write(root, "a.jpg,x\nb.jpg,y\n", "lists/relative.csv")
@@ -135,11 +146,28 @@ def test_empty_lines_are_passed_over_and_counted(root: Path) -> None:
         ),
         (
             "pictures/a.jpg,x\npictures/z.jpg,x\npictures/b.jpg,x\nelsewhere/a.jpg,x\n",
-            "line 2: pictures/z.jpg: no such file in {root}; 2 of 4 pictures are missing (also on lines 4)",
+            "line 2: pictures/z.jpg: no such file in {root}; 2 of 4 pictures are missing (also on line 4)",
         ),
+        ("z.jpg,x\ny.jpg,x\nw.jpg,x\n", "3 of 3 pictures are missing (also on lines 2, 3)"),
         ("pictures,x\n", "line 1: pictures: no such file"),
         ("pictures/a.jpg,1\npictures/b.jpg,2\n", "numbers must be 0 to 1 without a gap; found 2 numbers from 1 to 2"),
         ("pictures/a.jpg,0\npictures/b.jpg,999999999\n", "numbers from 0 to 999999999, and no 1"),
+        ("pictures/a.jpg,0\npictures/b.jpg,99999999999\n", "numbers from 0 to 99999999999, and no 1"),
+        ("pictures/a.jpg,0\npictures/b.jpg,999999999999999999\n", "without a gap; found 2 numbers"),
+        (
+            "pictures/a.jpg,0\npictures/b.jpg,-1\n",
+            "line 2: label -1 is no class: numbers of classes count from 0, and -1 usually marks a picture without a "
+            "label. Remove such rows",
+        ),
+        ("pictures/a.jpg,cat\npictures/b.jpg,-20\n", "line 2: label -20 is no class"),
+        (
+            "pictures/a.jpg,7\npictures/b.jpg,1.5\n",
+            "some labels are whole numbers ('7'), others are names ('1.5')",
+        ),
+        (
+            "pictures/a.jpg,0\npictures/b.jpg," + "9" * 5000,
+            "some labels are whole numbers ('0'), others are names ('9999",
+        ),
         ("name,breed\npictures/a.jpg,x\n", "line 1: name: no such file"),
         ("path,breed,size\npictures/a.jpg,x,1\n", "line 1: the header has the columns path, breed, size; which are"),
         ('"pictures/a.jpg\n",x\n', "line 2: 'pictures/a.jpg\\n' is empty or holds a line break"),

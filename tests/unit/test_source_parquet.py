@@ -154,8 +154,10 @@ def test_columns_are_chosen_when_asked_and_refused_when_unclear(tmp_path: Path) 
         ParquetSource(str(tmp_path))
     with pytest.raises(SourceError, match=r"2 columns may hold labels .*--label-column"):
         ParquetSource(str(tmp_path), image_column="right")
-    with pytest.raises(SourceError, match=r"column middle does not hold pictures"):
+    with pytest.raises(SourceError, match=r"there is no column middle; the columns are left \(binary\), right"):
         ParquetSource(str(tmp_path), image_column="middle")
+    with pytest.raises(SourceError, match=r"there is no column foo; the columns are .*fine \(string\).*--label-column"):
+        ParquetSource(str(tmp_path), image_column="right", label_column="foo")
     with pytest.raises(SourceError, match=r"column left does not hold labels"):
         ParquetSource(str(tmp_path), image_column="right", label_column="left")
     source = ParquetSource(str(tmp_path), image_column="right", label_column="fine")
@@ -178,7 +180,12 @@ def test_a_null_picture_is_one_bad_picture(tmp_path: Path) -> None:
     [
         ([0, None, 1], NAMES, "train.parquet: row 1: the label is null"),
         ([0, 1, 3], NAMES, "train.parquet:2: label 3 is none of the 3 classes in the file's metadata"),
-        ([0, -1, 1], NAMES, "train.parquet:1: label -1 is none of the 3 classes"),
+        ([0, -1, 1], NAMES, "train.parquet:1: label -1 is no class: numbers of classes count from 0, and -1"),
+        ([0, 1, -1], None, "train.parquet:2: label -1 is no class: numbers of classes count from 0, and -1"),
+        (["0", "-1", "1"], None, "train.parquet: row 0 or later: label -1 is no class"),
+        (["7", "1.5", "1"], None, "some labels are whole numbers ('7'), others are names ('1.5')"),
+        (np.array([0, 2**64 - 1], np.uint64), None, "train.parquet: row 0 or later: a label is no number of a class"),
+        ([0, 1, 99999999999], None, "found 3 numbers from 0 to 99999999999, and no 2"),
         ([0, 1, 3], None, "numbers must be 0 to 2 without a gap; found 3 numbers from 0 to 3, and no 2"),
         ([-1, -1, -1], NAMES, "no picture has a label: all are -1"),
         (["a", "b\nc", "d"], None, "'b\\nc' is empty or holds a line break"),
@@ -187,7 +194,7 @@ def test_a_null_picture_is_one_bad_picture(tmp_path: Path) -> None:
 def test_wrong_labels_are_named_with_file_and_row(
     tmp_path: Path, labels: list[Any], names: Sequence[str] | None, message: str
 ) -> None:
-    table = hub_table([0, 1, 2], [0, 0, 0], names)
+    table = hub_table(range(len(labels)), [0] * len(labels), names)
     table = table.set_column(1, "label", pa.array(labels)).replace_schema_metadata(table.schema.metadata)
     write(table, tmp_path / "train.parquet", row_group_size=2)
     with pytest.raises(SourceError) as caught:
@@ -233,8 +240,11 @@ def test_places_without_such_files_are_named(tmp_path: Path) -> None:
         ParquetSource(str(tmp_path))
     with pytest.raises(SourceError, match=r"absent: cannot be listed"):
         ParquetSource(f"{tmp_path}/absent")
-    with pytest.raises(SourceError, match=r"absent\.parquet"):
+    with pytest.raises(SourceError, match=r"absent\.parquet: .*No such file") as caught:
         ParquetSource(f"{tmp_path}/absent.parquet")
+    assert "damaged" not in str(caught.value)
+    with pytest.raises(SourceError, match=r"^nosuch://a/b\.parquet: there is no protocol nosuch://\.$"):
+        ParquetSource("nosuch://a/b.parquet")
     write(hub_table([0], [0]), tmp_path / "part-0.parquet")
     with pytest.raises(SourceError, match=r"part-0\.parquet: its name does not say which split it is of"):
         ParquetSource(str(tmp_path))

@@ -221,6 +221,9 @@ def test_an_empty_root_is_named_and_stays_empty(tmp_path: Path, known: torchvisi
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(SourceError, match="no such folder"):
         TorchvisionSource(name, f"{tmp_path}/absent")
+    (tmp_path / "file").touch()
+    with pytest.raises(SourceError, match="is a file, not a folder"):
+        TorchvisionSource(name, f"{tmp_path}/file")
 
 
 @pytest.fixture

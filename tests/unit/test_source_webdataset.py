@@ -144,11 +144,14 @@ def test_names_alone_are_numbered_in_their_order(tmp_path: Path) -> None:
 
 
 def test_files_of_no_sample_are_counted(tmp_path: Path) -> None:
-    contents = [("Makefile", b"x"), ("._a.jpg", b"x"), ("a.jpg", b"x"), ("a.cls", b"0"), ("__meta__", b"x")]
+    contents = [
+        *(("Makefile", b"x"), ("._a.jpg", b"x"), ("a.jpg", b"x"), ("a.cls", b"0"), ("__meta__", b"x")),
+        *(("README.md", b"x"), ("README.txt", b"x"), ("meta/info.json", b"{}"), ("LICENSE.txt", b"x")),
+    ]
     root = plant(tmp_path, {"train.tar": tar(contents)})
     source = WebDatasetSource(str(root))
     assert [key for key, _, _ in samples(source.splits["train"])] == ["a"]
-    assert source.notes[1:] == (f"{root}/train.tar: 3 files that belong to no sample are left out",)
+    assert source.notes[1:] == (f"{root}/train.tar: 7 files that belong to no picture are left out",)
 
 
 ONE = shard(0, 3)
@@ -174,8 +177,17 @@ ONE = shard(0, 3)
             {"train.tar": tar([("a.jpg", b""), ("a.cls", b"0"), ("b.jpg", b""), ("b.cls", b"0"), ("a.txt", b"")])},
             "a: comes twice, or its files do not lie side by side",
         ),
-        (one_sample(b"-1", "cls"), "a.cls: b'-1' is no label; allowed is a number from 0"),
-        (one_sample(b"cat", "cls"), "a.cls: b'cat' is no label"),
+        (one_sample(b"-1", "cls"), "train.tar: a: label -1 is no class: numbers of classes count from 0, and -1"),
+        (one_sample(b"-1"), "train.tar: a: label -1 is no class"),
+        (one_sample(b"cat", "cls"), "a.cls: b'cat' is no label; allowed is a whole number of at most 18 digits"),
+        (one_sample(b"99999999999", "cls"), "found 1 numbers from 99999999999 to 99999999999, and no 0"),
+        (one_sample(b"99999999999"), "found 1 numbers from 99999999999 to 99999999999, and no 0"),
+        ({"train.tar": tar([("a.gif", b""), ("a.json", b"0")])}, "train.tar: a: has 0 pictures, among its files a.gif"),
+        ({"train.tar": tar([])}, "split train holds no pictures: no sample in"),
+        (
+            {"train-0.tar": ONE, "val-0.tar": tar([("a.txt", b"")])},
+            "split val holds no pictures: no sample in",
+        ),
         (one_sample(b"9" * 5000, "cls"), "is no label"),
         (one_sample(b"\xd9\xa3", "cls"), "is no label"),
         (one_sample(b"0" * (2 << 20), "cls"), "a.cls: a label of 2,097,152 bytes"),
@@ -195,6 +207,7 @@ ONE = shard(0, 3)
             {**one_sample(b'"cow"'), "classes.txt": b"cat\ndog\n"},
             "train.tar: a: label 'cow' is none of the 2 classes of",
         ),
+        ({**one_sample(b"-1"), "classes.txt": b"cat\ndog\n"}, "train.tar: a: label -1 is no class"),
         ({**one_sample(b"0"), "classes.txt": b"cat\ncat\n"}, "classes.txt: lists 'cat' twice"),
         ({**one_sample(b"0"), "classes.txt": b"\xff"}, "classes.txt: the list of classes cannot be read"),
         ({**one_sample(b"0"), "classes.txt": b""}, "classes.txt: lists no classes"),
@@ -207,6 +220,30 @@ def test_what_is_wrong_is_named(tmp_path: Path, contents: Mapping[str, bytes], m
         WebDatasetSource(str(plant(tmp_path, contents)))
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path))
+
+
+def test_a_shard_without_pictures_beside_others_is_nothing_wrong(tmp_path: Path) -> None:
+    root = plant(tmp_path, {"train-0.tar": shard(0), "train-1.tar": tar([])})
+    assert len(WebDatasetSource(str(root)).splits["train"]) == 4
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "remote"])
+@pytest.mark.parametrize(("name", "split"), [("photos.tar", "train"), ("photos-val-3.tar", "val")])
+def test_a_single_shard_is_the_split_that_its_name_says(tmp_path: Path, name: str, split: str, remote: bool) -> None:
+    root = plant(tmp_path, {name: shard(0), "train-other.tar": shard(4), "classes.txt": b"cat\ndog\nfish\n"})
+    source = WebDatasetSource(f"{in_memory(root) if remote else root}/{name}")
+    assert {split: samples(entries) for split, entries in source.splits.items()} == {split: theirs(root / name)}
+    assert list(source.class_names) == ["cat", "dog", "fish"]
+
+
+def test_what_is_no_folder_and_no_shard_is_named(tmp_path: Path) -> None:
+    plant(tmp_path, {"notes.txt": b"x", "test-0.tar": ONE, "train.tar.gz": b""})
+    with pytest.raises(SourceError, match=r"notes\.txt: is a file, not a folder; expected"):
+        WebDatasetSource(f"{tmp_path}/notes.txt")
+    with pytest.raises(SourceError, match=r"train\.tar\.gz: a compressed shard cannot be read"):
+        WebDatasetSource(f"{tmp_path}/train.tar.gz")
+    with pytest.raises(SourceError, match=r"test-0\.tar: holds no shards of train or val"):
+        WebDatasetSource(f"{tmp_path}/test-0.tar")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

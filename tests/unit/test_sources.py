@@ -91,12 +91,14 @@ def test_val_alone_is_enough(tmp_path: Path) -> None:
     assert list(FolderSource(str(plant(tmp_path, "val/a/1.jpg"))).splits) == ["val"]
 
 
-def test_other_files_are_left_out_and_counted_and_hidden_ones_left_out(tmp_path: Path) -> None:
+def test_other_files_and_hidden_pictures_are_left_out_and_counted(tmp_path: Path) -> None:
     plant(tmp_path, "train/a/1.jpg", "train/a/notes.txt", "train/a/Thumbs.db", "train/a/._1.jpg", "train/a/.x/2.jpg")
+    plant(tmp_path, "train/a/b/.hid.jpg", "train/a/.DS_Store")
     source = FolderSource(str(tmp_path))
     assert listed(source.splits["train"]) == [("a/1.jpg", 0)]
     assert source.notes == (
-        f"{tmp_path}/train: 2 files that are no pictures are left out",
+        f"{tmp_path}/train: 3 files that are no pictures are left out",
+        f"{tmp_path}/train: 2 hidden pictures are left out: their names begin with a dot",
         f"{tmp_path} has no val folder: training needs both",
     )
 
@@ -111,6 +113,12 @@ def test_a_gif_is_listed_so_that_it_is_refused_by_name(tmp_path: Path) -> None:
     [
         ((), "has neither a train nor a val folder (it holds no folder)"),
         (("cat/1.jpg", "dog/1.jpg"), "has neither a train nor a val folder (it holds cat, dog)"),
+        (
+            ("cat/1.jpg", "dog/1.jpg"),
+            "(it holds cat, dog); it looks like one split: its folder cat holds pictures. Move its folders to "
+            "{root}/train, and make a {root}/val like it.",
+        ),
+        (("cat/notes.txt",), "has neither a train nor a val folder (it holds cat); expected"),
         (("train/1.jpg",), "train: holds no class folders; expected"),
         (("train/a/1.jpg", "val/1.jpg"), "val: holds no class folders; expected"),
         (("train/a/1.jpg", "train/empty/notes.txt"), "class empty is empty: no file in it ends in one of .bmp"),
@@ -122,14 +130,32 @@ def test_a_gif_is_listed_so_that_it_is_refused_by_name(tmp_path: Path) -> None:
 def test_what_does_not_fit_the_layout_is_named(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     with pytest.raises(SourceError) as caught:
         FolderSource(str(plant(tmp_path, *names)))
-    assert message in str(caught.value)
+    assert message.format(root=tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ["{root}/train", "{root}/train/", "train", "."])
+def test_one_split_of_a_data_set_leads_to_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    plant(tmp_path, "train/cat/1.jpg")
+    monkeypatch.chdir(tmp_path / "train" if written == "." else tmp_path)
+    with pytest.raises(SourceError) as caught:
+        FolderSource(written.format(root=tmp_path))
+    assert str(caught.value).endswith(f"its folder cat holds pictures. Name the folder around it: {tmp_path}.")
+
+
+def test_a_class_of_hidden_pictures_only_is_empty(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"class a is empty: no file in it ends in .*; 1 hidden picture"):
+        FolderSource(str(plant(tmp_path, "train/a/.1.jpg")))
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"absent: no such folder; expected .*absent/train/<class>"):
         FolderSource(f"{tmp_path}/absent")
-    with pytest.raises(SourceError, match=r"nosuch://bucket: cannot be reached: .*Install the fsspec package"):
+    with pytest.raises(SourceError, match=r"nosuch://bucket: cannot be reached: there is no protocol nosuch://\.$"):
         FolderSource("nosuch://bucket")
+    with pytest.raises(SourceError, match=r"1\.jpg: is a file, not a folder; expected"):
+        FolderSource(f"{plant(tmp_path, '1.jpg')}/1.jpg")
 
 
 @pytest.mark.parametrize("where", ["train/a/%s.jpg", "train/%s/1.jpg", "%s/a/1.jpg"])
@@ -218,7 +244,7 @@ def test_a_remote_picture_that_is_gone_stops_the_run(many: Path) -> None:
 
 def test_many_classes_stay_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lookup that walks the class list would take many minutes here; the suite's time limit is its judge."""
-    monkeypatch.setattr(files, "walk", lambda _: iter(["1.jpg"]))
+    monkeypatch.setattr(files, "walk", lambda _, **__: iter(["1.jpg"]))
     names = [f"{k:06d}" for k in range(100_000)]
     found = ClassFolders("data/val", names, names)
     assert np.array_equal(found.entries.labels, np.arange(100_000))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import pickle
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +184,41 @@ def test_a_file_removed_after_opening_is_still_read(path: Path) -> None:
     assert split.encoded(4).tobytes() == PICTURES[4].data
 
 
+def test_an_open_store_holds_no_descriptor(sharded: Path) -> None:
+    """A store of a thousand shards opens where a process may have as many files open."""
+    before = list(Path("/proc/self/fd").iterdir())
+    store = Store(sharded)
+    assert len(list(Path("/proc/self/fd").iterdir())) == len(before)
+    assert_holds(store.split("train"), PICTURES)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "train-00001-of-00003.index", "train-00001-of-00003.beton"])
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EMFILE, r"Too many open files\. Raise the limit \(ulimit -n\)\.$"),
+        (errno.EACCES, r"Permission denied\. Give this user the right to read it\.$"),
+        (errno.EIO, r"Input/output error\. The disk or its connection failed: read the system's log \(dmesg\)\.$"),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_what_the_system_refuses_is_said_as_it_is(
+    sharded: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int, said: str
+) -> None:
+    """Nothing is wrong with the store then: to convert it again would be hours for nothing."""
+    system_open = os.open
+
+    def refusing(path: Any, *arguments: Any, **options: Any) -> int:
+        if Path(path).name == name:
+            raise OSError(number, os.strerror(number), path)
+        return system_open(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+    monkeypatch.setattr(io, "open", partial(open, opener=refusing))
+    with pytest.raises(StoreError, match=rf"{name}: cannot be read: {said}"):
+        Store(sharded)
+
+
 def test_a_cut_beton_is_refused_at_opening(sharded: Path) -> None:
     beton_path = sharded / "train-00002-of-00003.beton"
     content = beton_path.read_bytes()
@@ -296,7 +334,7 @@ def test_label_sets_come_back(sharded: Path) -> None:
         ("[[0], [], [], [1.0]]", "labels of sample 3"),
         ("[[0], [], [], 1]", "labels of sample 3"),
         ("[[0], ", "cannot be parsed"),
-        ("[" * 100_000, "cannot be parsed"),
+        ("[" * 40, "cannot be parsed"),
     ],
 )
 def test_a_label_set_of_something_else_is_refused(sharded: Path, content: str, message: str) -> None:
@@ -306,6 +344,28 @@ def test_a_label_set_of_something_else_is_refused(sharded: Path, content: str, m
     edit_manifest(sharded, lambda manifest: manifest["splits"]["val"]["label_sets"].update(real=record))
     with pytest.raises(StoreError, match=rf"val\.real\.json: .*{message}"):
         Store(sharded).split("val").label_lists("real")
+
+
+def test_a_label_set_is_not_parsed_unless_it_is_the_one_that_was_written(
+    sharded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsing takes twenty times the file in memory: what another put there must not get that far."""
+    split = Store(sharded).split("val")
+    (sharded / "val.real.json").write_text("[[], [], [], [], [], []]")
+    monkeypatch.setattr(json, "loads", pytest.fail)
+    with pytest.raises(StoreError, match=r"val\.real\.json: is not the file that manifest.json means"):
+        split.label_lists("real")
+
+
+def test_a_label_set_too_large_for_its_samples_is_not_read(sharded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = sharded / "val.real.json"
+    file.write_bytes(b"[" + b"[]," * 100_000 + b"[]]")
+    record = json.loads(file_record(file).model_dump_json())
+    edit_manifest(sharded, lambda manifest: manifest["splits"]["val"]["label_sets"].update(real=record))
+    split = Store(sharded).split("val")
+    monkeypatch.setattr(json, "loads", pytest.fail)
+    with pytest.raises(StoreError, match=r"val\.real\.json: has 300,004 bytes; at most [\d,]+ are read"):
+        split.label_lists("real")
 
 
 def test_a_label_set_that_was_altered_or_removed_is_refused(sharded: Path) -> None:

@@ -77,6 +77,21 @@ def test_a_share_is_taken_of_every_class_of_train(source: Store, tmp_path: Path)
     assert both.split("val").record.class_counts == (1, 1, 1)
 
 
+def test_without_train_every_kept_split_is_thinned(source: Store, tmp_path: Path) -> None:
+    made = cut(source.path, tmp_path / "made", splits=["val"], per_class=1)
+    assert made.split("val").record.class_counts == (1, 1, 1)
+    assert made.manifest.source.options["thinned"] == "val"
+    trainless = write_store(tmp_path / "trainless", {"a": pictures((4, 4)), "b": pictures((6, 2))}, ("cat", "dog"))
+    made = cut(trainless.path, tmp_path / "halves", fraction=0.5)
+    assert [split.record.class_counts for split in made.splits.values()] == [(2, 2), (3, 1)]
+
+
+def test_thinning_that_would_thin_nothing_is_refused(source: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="train is to be thinned, but of it nothing is kept"):
+        cut(source.path, tmp_path / "made", splits=["val"], thinned=["train"], fraction=0.5)
+    assert "thinned" not in cut(source.path, tmp_path / "whole", splits=["val"]).manifest.source.options
+
+
 def test_a_number_is_taken_of_every_class(source: Store, tmp_path: Path) -> None:
     made = cut(source.path, tmp_path / "made", per_class=5, splits=["train"])
     assert made.split("train").record.class_counts == (5, 5, 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jpeg_oddities import left_over
 from sources import jpeg, pixels
 from stores import StoredPicture, file_record, flip_bytes, write_store
 
@@ -187,6 +188,15 @@ def test_deep_decodes_what_shallow_takes_on_trust(tmp_path: Path) -> None:
     assert [problem.sample_id for problem in found.samples] == [1, 2, 4]
     assert [problem.reason.split(":")[0] for problem in found.samples[:2]] == ["does not decode"] * 2
     assert found.samples[2].reason == "is 44 x 60 pixels, its index says 45 x 60"
+
+
+def test_deep_finds_what_other_decoders_refuse(tmp_path: Path) -> None:
+    """Stray bytes are skipped by libjpeg, and its pixels are right; nvJPEG's or Pillow's may not come at all."""
+    unclean = replace(PICTURES[1], data=left_over(PICTURES[1].data, bytes(60)))
+    write_store(tmp_path, {"train": [PICTURES[0], unclean]}, ("cat", "dog"))
+    assert verify(tmp_path, deep=False).ok
+    reason = "decodes, but holds stray bytes that some decoders refuse: convert it again"
+    assert verify(tmp_path, deep=True).samples == (SampleProblem("train", 1, "t/1.jpg", reason),)
 
 
 def test_a_manifest_that_sums_up_wrongly_is_found(path: Path) -> None:
