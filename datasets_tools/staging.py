@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -25,8 +26,9 @@ def atomic_folder(destination: Path) -> Iterator[Path]:
     """
     check_free(destination)
     # Another name than `aside_of`, where an interrupted conversion may have left what can be gone on with.
+    destination = destination.absolute()
     with locked_folder(destination.with_name(f".{destination.name}.new")) as folder:
-        _empty(folder)  # a killed process may have left something
+        remove_all(folder)  # a killed process may have left something
         try:
             yield folder
             publish(folder, destination)
@@ -37,6 +39,7 @@ def atomic_folder(destination: Path) -> Iterator[Path]:
 
 def aside_of(destination: Path) -> Path:
     """Return the hidden folder beside `destination` in which it is built."""
+    destination = destination.absolute()
     return destination.with_name(f".{destination.name}.partial")
 
 
@@ -51,23 +54,41 @@ def locked_folder(folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not is_locked_now(lock):
             raise ConversionError(
                 f"{folder}: another process is writing there. Wait for it, or choose another destination."
-            ) from error
+            )
         yield folder
     finally:
         os.close(lock)
 
 
+def is_locked_now(descriptor: int) -> bool:
+    """Lock an open file or folder for this process, and return whether that worked: False where another one has it.
+
+    Some file systems have no locks (Lustre as it is often mounted): there everybody gets it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+    return True
+
+
 def check_free(destination: Path) -> None:
-    """Refuse a destination that holds anything.
+    """Refuse a destination that holds anything, or cannot come into being by renaming.
 
     Raises:
-        ConversionError: it is a file, or a folder that is not empty.
+        ConversionError: it is a file, a folder that is not empty, or a mount point.
     """
+    if os.path.ismount(destination):
+        raise ConversionError(
+            f"{destination}: is a mount point, which nothing can be renamed to. Name a folder inside it: "
+            f"{destination / 'store'}"
+        )
     if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
         raise ConversionError(f"{destination}: exists and is no folder. Choose another destination.")
     if destination.is_dir() and any(destination.iterdir()):
@@ -121,7 +142,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _empty(folder: Path) -> None:
+def remove_all(folder: Path) -> None:
+    """Remove everything in a folder."""
     for child in folder.iterdir():
         if child.is_dir() and not child.is_symlink():
             shutil.rmtree(child)

@@ -134,7 +134,7 @@ def _converted(
     say: Say,
 ) -> Manifest:
     if is_whole(workspace.folder):
-        return _revealed(source, workspace, options)
+        return _revealed(source, policy, workspace, options)
     with Preparation(policy, options.workers) as preparation:
         share = _share_here(source, workspace, options)
         check_space(estimate(source, preparation, options.shards), workspace.folder, share, say)
@@ -156,15 +156,20 @@ def _result_of_before(
     if is_remote(str(destination)) or not (Path(destination) / MANIFEST_NAME).is_file():
         return None
     manifest = Manifest.load(Path(destination))
+    return manifest if _is_result(manifest, source, policy, options) else None
+
+
+def _is_result(manifest: Manifest, source: Source, policy: Policy, options: ConvertOptions) -> bool:
     found = {name: record.num_samples + len(record.quarantined) for name, record in manifest.splits.items()}
-    is_same = (
+    files = {name: len(record.shards) for name, record in manifest.splits.items()}
+    return (
         manifest.fastbot_version == options.fastbot_version
         and manifest.source == SourceRecord(name=source.name, options=dict(source.options))
         and manifest.policy == PolicyRecord(**asdict(policy))
         and manifest.class_names == tuple(source.class_names)
         and found == _num_pictures(source)
+        and files == Counter(shard.split for shard in shards_of(found, options.shards))
     )
-    return manifest if is_same else None
 
 
 def _workspace(
@@ -175,9 +180,14 @@ def _workspace(
     return local_workspace(Path(destination), purpose, resume=options.resume)
 
 
-def _revealed(source: Source, workspace: Workspace, options: ConvertOptions) -> Manifest:
+def _revealed(source: Source, policy: Policy, workspace: Workspace, options: ConvertOptions) -> Manifest:
     """Do what a kill after the manifest was written left undone."""
     manifest = Manifest.load(workspace.folder)
+    if not _is_result(manifest, source, policy, options):
+        raise ConversionError(
+            f"{workspace.folder}: holds the whole store of another conversion, which was killed before it got its "
+            "name. Resume that one, or remove the folder."
+        )
     workspace.reveal(shards_of(_num_pictures(source), options.shards))
     return manifest
 
@@ -270,20 +280,21 @@ def _check_none_bad(results: Mapping[str, Sequence[ShardResult]], num_pictures: 
         raise ConversionError(
             f"{len(lines):,} of {num_pictures:,} pictures cannot be used; no store was written:\n{bad}{rest}\n"
             f"{list_path} lists them. The others are done: go on with --resume --on-bad-image skip to leave these "
-            "out, or replace (not remove) them and go on with --resume alone. With --on-bad-image repair, from the "
-            "start, what can be decoded of them is stored."
+            "out. Or replace (not remove) them and go on with --resume alone, which begins again at the first of them "
+            "in each file. With --on-bad-image repair, from the start, what can be decoded of them is stored."
         )
 
 
 def _check_classes(split: str, entries: Entries, class_names: Sequence[str], results: Sequence[ShardResult]) -> None:
     """Refuse to write a class that lost all its pictures: a training would go on without noticing."""
     kept = sum((Counter(result.class_counts) for result in results), Counter())
-    bad = {entries.labels[place]: (key, reason) for result in results for place, key, reason in result.rejected[::-1]}
+    labels = entries.labels
+    bad = {labels[place]: (key, reason) for result in results for place, key, reason in result.rejected[::-1]}
     for label, (key, reason) in bad.items():
         if not kept[label]:
             raise ConversionError(
                 f"class {class_names[label]} of split {split} lost all its pictures "
-                f"({np.count_nonzero(entries.labels == label):,}), none can be used; the first: {key}: {reason}. "
+                f"({np.count_nonzero(labels == label):,}), none can be used; the first: {key}: {reason}. "
                 "Replace them, or remove the class."
             )
 

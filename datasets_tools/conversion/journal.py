@@ -1,8 +1,8 @@
 """The journal of a shard that is being written: what became of each picture so far, durable and in order.
 
-One line per checkpoint: a checksum and the outcomes since the last one, as JSON. A line is written only after the
-pictures it speaks of are durable in the shard's file. A torn line, the mark of a kill while writing it, is where the
-journal ends.
+One line per checkpoint: a checksum, how many outcomes came before, and those since, as JSON. A line is written only
+after the pictures it speaks of are durable in the shard's file. A torn line, the mark of a kill while writing it, is
+where the journal ends.
 """
 
 from __future__ import annotations
@@ -62,32 +62,38 @@ class Journal:
         path: its file; created where there is none.
         retry: end before the first picture that was rejected, so that it is tried again.
 
-    Attributes:
-        outcomes: of the pictures that the file spoke of when it was opened, in order.
-
     Raises:
         OSError: it cannot be read or written.
     """
 
     def __init__(self, path: Path, *, retry: bool = False) -> None:
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
-        self.outcomes: list[Outcome] = []
-        remainder: list[Outcome] = []
+        self._retry = retry
+        self._num_outcomes = 0
+
+    def replayed(self) -> Iterator[Outcome]:
+        """Yield the outcomes that the file speaks of, in order, and cut off what is torn; to be called first.
+
+        Raises:
+            OSError: it cannot be read or written.
+        """
         end = 0
+        remainder: list[Outcome] = []
         for line in self._file:
-            outcomes = _checked(line)
+            outcomes = _checked(line, self._num_outcomes)
             if outcomes is None:
                 break
-            if retry and any(isinstance(outcome, Rejected) for outcome in outcomes):
+            if self._retry and any(isinstance(outcome, Rejected) for outcome in outcomes):
                 remainder = list(takewhile(lambda outcome: isinstance(outcome, Stored), outcomes))
                 break
-            self.outcomes += outcomes
+            yield from outcomes
+            self._num_outcomes += len(outcomes)
             end += len(line)
         self._file.truncate(end)
         self._file.seek(end)
         if remainder:
             self.append(remainder)
-            self.outcomes += remainder
+            yield from remainder
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -99,18 +105,21 @@ class Journal:
         Raises:
             OSError: it cannot be written.
         """
-        text = json.dumps([_record(outcome) for outcome in outcomes], separators=(",", ":")).encode()
+        records = [_record(outcome) for outcome in outcomes]
+        text = json.dumps([self._num_outcomes, records], separators=(",", ":")).encode()
         self._file.write(b"%08x %s\n" % (zlib.crc32(text), text))
         self._file.flush()
         os.fsync(self._file.fileno())
+        self._num_outcomes += len(outcomes)
 
 
-def _checked(line: bytes) -> list[Outcome] | None:
-    """Return the outcomes of a whole line, None for a torn one."""
+def _checked(line: bytes, num_before: int) -> list[Outcome] | None:
+    """Return the outcomes of a whole line that follows `num_before` outcomes, None for any other."""
     checksum, text = line[:8], line[9:-1]
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
         return None
-    return [_outcome(record) for record in json.loads(text)]
+    first, records = json.loads(text)
+    return [_outcome(record) for record in records] if first == num_before else None
 
 
 def _record(outcome: Outcome) -> list[int | str | None]:

@@ -141,7 +141,7 @@ class _Slots:
             self._memory.madvise(mmap.MADV_REMOVE, slot * _SLOT_SIZE, _SLOT_SIZE)
 
     def close(self) -> None:
-        """Unmap; views that are still in use keep the memory until they go."""
+        """Close the file; the memory goes when the last view of it does."""
         os.close(self._descriptor)
 
 
@@ -164,6 +164,11 @@ def _outcome(key: str, data: bytes | PictureError, policy: Policy) -> Picture | 
         return prepare(key, data, policy)
     except PictureError as error:
         return Rejected(key, error.reason)
+    except MemoryError as error:
+        raise ConversionError(
+            f"{key}: no memory to prepare it ({len(data):,} bytes). Go on with --resume and fewer --workers, or begin "
+            "anew with a smaller --max-pixels."
+        ) from error
 
 
 def _submitted(pool: ProcessPoolExecutor, run: Run, slot: int) -> Future[list[_Prepared]]:

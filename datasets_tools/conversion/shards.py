@@ -216,12 +216,11 @@ class ShardWriter:
 
     def _replay(self) -> None:
         """Take over what an interrupted run has left, and drop what it did not get into the journal."""
-        for outcome in self._journal.outcomes:
+        for outcome in self._journal.replayed():
             if isinstance(outcome, Stored):
                 self._note(outcome, self._writer.replay(outcome.size, **self._row(outcome)))
             else:
                 self._note(outcome, start=-1)
-        self._journal.outcomes.clear()
         self._writer.cut()
 
     def _row(self, stored: Stored) -> _Row:
@@ -247,8 +246,9 @@ class ShardWriter:
         """Start making everything appended so far durable, in another thread."""
         self._saved()
         self._writer.flush()
-        self._saving = self._saver.submit(self._save, self._fresh)
-        self._fresh, self._fresh_bytes = [], 0
+        # Taken away first: an interrupt between the two lines must not lead to the same outcomes twice.
+        fresh, self._fresh, self._fresh_bytes = self._fresh, [], 0
+        self._saving = self._saver.submit(self._save, fresh)
 
     def _save(self, outcomes: Sequence[Outcome]) -> None:
         self._writer.sync()

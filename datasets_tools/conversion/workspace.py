@@ -16,11 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+import PIL
+
 from datasets_tools.conversion.shards import Shard, ShardResult, finished, remove_traces
 from datasets_tools.errors import ConversionError
 from datasets_tools.pictures import Policy
 from datasets_tools.sources.base import Entries, Source
-from datasets_tools.staging import aside_of, check_free, locked_folder, publish, write_whole
+from datasets_tools.staging import aside_of, check_free, locked_folder, publish, remove_all, write_whole
 from datasets_tools.store.manifest import MANIFEST_NAME, Manifest
 
 RUN_NAME = "run.json"
@@ -154,6 +156,8 @@ def begin(folder: Path, purpose: Mapping[str, Any], *, is_new: bool, resume: boo
     """
     path = folder / RUN_NAME
     if is_new:
+        if path.is_file():  # killed before anything was safe: what it left belongs to no store
+            remove_all(folder)
         write_whole(path, json.dumps(purpose, indent=2).encode())
         return
     if not path.is_file() and not is_whole(folder):
@@ -223,6 +227,7 @@ def purpose_of(source: Source, policy: Policy, num_shards: int, fastbot_version:
     """Return everything that decides a store's bytes, as one flat JSON object."""
     return {
         "fastbot": fastbot_version,
+        "Pillow": PIL.__version__,
         "source": source.name,
         **{f"source.{name}": value for name, value in source.options.items()},
         **{f"policy.{name}": value for name, value in asdict(policy).items()},

@@ -44,8 +44,9 @@ def fetch(location: str, destination: Path, progress: FetchProgress = lambda don
         manifest = Manifest.parse(url, content)
         records = _records(url, manifest)
         with locked_folder(aside_of(destination)) as folder:
-            _clear(folder, records, content)
-            write_whole(folder / _FETCHED_NAME, content)
+            _check_ours(folder, content)
+            write_whole(folder / _FETCHED_NAME, content)  # from here on the folder is known to be a fetch's
+            _clear(folder, records)
             _check_space(folder, records)
             _fetch_all(location, folder, records, progress)
             write_whole(folder / MANIFEST_NAME, content)
@@ -73,15 +74,20 @@ def _records(url: str, manifest: Manifest) -> list[FileRecord]:
     return records
 
 
-def _clear(folder: Path, records: Sequence[FileRecord], content: bytes) -> None:
-    """Remove what an interrupted fetch of another store has left; never what a conversion has."""
+def _check_ours(folder: Path, content: bytes) -> None:
+    """Refuse a folder that holds anything but an interrupted fetch."""
     manifest = folder / MANIFEST_NAME
     ours = (folder / _FETCHED_NAME).is_file() or (manifest.is_file() and manifest.read_bytes() == content)
-    if not ours and any(folder.iterdir()):
+    # A kill while the first file was written leaves it under the name it had aside.
+    if not ours and any(child.name != f".{_FETCHED_NAME}.partial" for child in folder.iterdir()):
         raise StoreError(
             f"{folder}: holds a conversion that was interrupted. Choose another destination, or remove that folder."
         )
-    wanted = {record.name for record in records}
+
+
+def _clear(folder: Path, records: Sequence[FileRecord]) -> None:
+    """Remove what an interrupted fetch of another store has left."""
+    wanted = {_FETCHED_NAME, *(record.name for record in records)}
     for child in folder.iterdir():
         if child.name not in wanted:
             child.unlink()

@@ -20,6 +20,9 @@ from datasets_tools.errors import PictureError, SourceError
 Options = Mapping[str, str | int | float | bool]
 # Pictures in a run: few keep the window of work in flight small, more than one amortize the cost of a task.
 RUN_LENGTH = 16
+# Bytes of an encoded picture. A picture of Pillow's limit of 179 million pixels is half of this as plain RGB; a larger
+# file is no photograph, and every worker would hold it whole.
+MAX_PICTURE_BYTES = 1 << 30
 
 
 class Run(Protocol):
@@ -158,6 +161,18 @@ def first_duplicate(names: Sequence[str] | Names) -> tuple[int, int] | None:
         if first != index:
             return first, index
     return None
+
+
+def too_large(key: str, size: int) -> PictureError | None:
+    """Return the error for an encoded picture of more than `MAX_PICTURE_BYTES`, else None: to be asked before reading.
+
+    Args:
+        key: the picture's name.
+        size: in bytes.
+    """
+    if size <= MAX_PICTURE_BYTES:
+        return None
+    return PictureError(key, f"is too large: {size:,} bytes, where at most {MAX_PICTURE_BYTES:,} are allowed")
 
 
 def cuts(start: int, stop: int, length: int = RUN_LENGTH) -> Iterator[tuple[int, int]]:

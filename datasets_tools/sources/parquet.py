@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from datasets_tools import files
 from datasets_tools.errors import PictureError, SourceError
 from datasets_tools.sources import parquet_files
-from datasets_tools.sources.base import Names, Options, cuts
+from datasets_tools.sources.base import Names, Options, cuts, too_large
 from datasets_tools.sources.naming import ClassTable
 from datasets_tools.sources.parquet_reader import Columns, read_pictures
 from datasets_tools.sources.parquet_tables import UNLABELLED, Group, Table, place, resolve_classes
 
-# Pictures in a run, at most: a row group of 100, which is what Hugging Face writes for pictures, is one run.
-_RUN_LENGTH = 128
+# Pictures in a run, at most: a worker holds those of several runs, and a run skips the rows of its group before it.
+_RUN_LENGTH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,10 @@ class ParquetRun:
         """
         pictures = read_pictures(self.location, self.row_group, self.columns, self.first, len(self))
         for key, data in zip(self.keys, pictures, strict=True):
-            empty = f"has no bytes: column {self.columns.bytes_path} is null"
-            yield key, PictureError(key, empty) if data is None else data
+            if data is None:
+                yield key, PictureError(key, f"has no bytes: column {self.columns.bytes_path} is null")
+            else:
+                yield key, too_large(key, data.size) or data.to_pybytes()
 
 
 class ParquetEntries:
@@ -85,7 +87,7 @@ class ParquetEntries:
         return self._paths[index] if self._paths is not None else place(self._groups, index)
 
     def runs(self, start: int, stop: int) -> Iterator[ParquetRun]:
-        """Yield runs of at most 128 rows, none beyond its row group."""
+        """Yield runs of at most 32 rows, none beyond its row group."""
         for group in self._groups[max(0, bisect_right(self._groups, start, key=lambda group: group.start) - 1) :]:
             if group.start >= stop:
                 return
@@ -137,10 +139,11 @@ class ParquetSource:
             raise SourceError(f"{location}: no picture has a label: all are {UNLABELLED}. Name a labelled data set.")
         self.class_names = resolve_classes(location, tables, classes)
         self.splits: Mapping[str, ParquetEntries] = {
-            split: ParquetEntries(found.folder, table.columns, table.groups, table.unique_paths(), table.labels)
+            split: ParquetEntries(found.folder, table.columns, table.groups, table.paths, table.labels)
             for split, table in tables.items()
         }
-        self.notes: Sequence[str] = (_recognised(location, tables), *found.notes, *_left_out(location, read))
+        repeated = (note for table in tables.values() for note in table.notes)
+        self.notes: Sequence[str] = (_recognised(location, tables), *found.notes, *repeated, *_left_out(location, read))
 
 
 def _recognised(location: str, tables: Mapping[str, Table]) -> str:

@@ -42,7 +42,8 @@ def find(location: str, *, partial: bool) -> SplitFiles:
         partial: whether files of a numbered series may be missing.
 
     Raises:
-        SourceError: there are none, their split is not clear, or some of a numbered series are missing.
+        SourceError: there are none, their split is not clear, some of a numbered series are missing, or a split
+            has files of two.
     """
     if location.endswith(".parquet"):
         return SplitFiles(files.parent(location), {"train": [location.rpartition("/")[2]]}, ())
@@ -53,7 +54,7 @@ def find(location: str, *, partial: bool) -> SplitFiles:
         names = [*_tables(folder), *_tables_of_split_folders(folder)]
         if names:
             splits = _by_split(folder, names)
-            return SplitFiles(folder, splits, _check_complete(folder, names, partial=partial))
+            return SplitFiles(folder, splits, _check_complete(folder, splits, partial=partial))
     raise SourceError(f"{location}: holds no Parquet files; {_LAYOUT}.")
 
 
@@ -83,17 +84,12 @@ def _split_of(folder: str, name: str) -> str:
     return split_name(inside if slash or match is None else match["split"])
 
 
-def _check_complete(folder: str, names: Sequence[str], *, partial: bool) -> list[str]:
-    """Return a note for each series that lacks files; an interrupted download looks like a small data set."""
-    series: dict[tuple[str, int], set[int]] = {}
-    for name in names:
-        inside, slash, table = name.rpartition("/")
-        if match := _SHARD.fullmatch(table):
-            numbers = series.setdefault((f"{inside}{slash}{match['split']}", int(match["count"])), set())
-            numbers.add(int(match["number"]))
+def _check_complete(folder: str, splits: Mapping[str, Sequence[str]], *, partial: bool) -> list[str]:
+    """Return a note for each split whose series lacks files; an interrupted download looks like a small data set."""
     notes = []
-    for (prefix, count), numbers in series.items():
-        absent = [number for number in range(count) if number not in numbers]
+    for names in splits.values():
+        prefix, count = _series(names[0])
+        absent = sorted(set(range(count)) - _numbers(folder, names))
         if absent:
             found = f"{folder}: {len(absent):,} of the {count:,} files {prefix}-*-of-{count:05d}.parquet are missing"
             if not partial:
@@ -103,3 +99,30 @@ def _check_complete(folder: str, names: Sequence[str], *, partial: bool) -> list
                 )
             notes.append(found)
     return notes
+
+
+def _series(name: str) -> tuple[str, int]:
+    """Return what the files of a numbered series have in common, prefix and count; ("", 0) for a file of none."""
+    inside, slash, table = name.rpartition("/")
+    match = _SHARD.fullmatch(table)
+    return (f"{inside}{slash}{match['split']}", int(match["count"])) if match else ("", 0)
+
+
+def _numbers(folder: str, names: Sequence[str]) -> set[int]:
+    """Return the numbers of a split's files in their series; two downloads side by side would double its pictures.
+
+    The hash in a name does not tell downloads apart: `push_to_hub` gave every file of a series its own.
+    """
+    by_number: dict[int, str] = {}
+    for name in names:
+        match = _SHARD.fullmatch(name.rpartition("/")[2])
+        other = by_number.setdefault(int(match["number"]), name) if match else name
+        if other == name and _series(name) != _series(names[0]):
+            other = names[0]
+        if other != name:
+            raise SourceError(
+                f"{files.join(folder, name)}: does not go with {other}: both are of one split, but not two files of "
+                "one series. If one is of another download, or the same under another name, remove it; otherwise merge "
+                "the two series."
+            )
+    return set(by_number)

@@ -61,6 +61,8 @@ class Table:
         hub_names: the class names in Hugging Face's metadata, or None.
         groups: the row groups, in order.
         labels: int64 (N,): integers as they stand, or places in `classes`, until `resolve_classes`.
+        paths: the pictures' names in the tables; None where they have none, or not each its own.
+        notes: why there are no `paths`, where two pictures have the same.
 
     Raises:
         SourceError: a file is damaged or unlike the first, or a label or name in it cannot be used.
@@ -71,7 +73,7 @@ class Table:
     ) -> None:
         self._folder, self._classes = folder, classes
         self.groups: list[Group] = []
-        self._paths: Names | None = Names()
+        self.paths: Names | None = Names()
         self._num_rows = 0
         parts: list[NDArray[np.int64]] = []
         for name in names:
@@ -80,27 +82,39 @@ class Table:
                 with open_parquet(location) as file:
                     self._recognise(file, image, label, location, is_first=name == names[0])
                     parts += self._read(file, name)
+            except UnicodeDecodeError as error:
+                raise SourceError(
+                    f"{location}: holds text that is not UTF-8: {error}. Write the labels and paths in it as UTF-8."
+                ) from error
             except (OSError, pa.ArrowException) as error:
                 raise _unreadable(error) from error
         self.labels = np.concatenate([np.empty(0, np.int64), *parts])
         if not len(self.labels):
             raise SourceError(f"{files.join(folder, names[0])}: has no rows. Remove it, or fetch it again.")
+        self.notes: Sequence[str] = tuple(self._repeated_paths())
 
     @property
     def is_labelled(self) -> bool:
         """Whether any label is more than a placeholder."""
         return bool(np.any(self.labels != UNLABELLED))
 
-    def unique_paths(self) -> Names | None:
-        """Return the pictures' names in the tables; None where they have none, or not each its own."""
-        return None if self._paths is None or first_duplicate(self._paths) is not None else self._paths
+    def _repeated_paths(self) -> Iterator[str]:
+        """Give up paths that do not tell pictures apart: a note says so, as the same pictures may be there twice."""
+        repeated = None if self.paths is None else first_duplicate(self.paths)
+        if self.paths is not None and repeated is not None:
+            first, again = (place(self.groups, index) for index in repeated)
+            path, self.paths = self.paths[repeated[0]], None
+            yield (
+                f"{self._folder}: {first} and {again} are both called {path!r}, so pictures are called <file>:<row>; "
+                "look whether some are there twice"
+            )
 
     def _recognise(
         self, file: pq.ParquetFile, image: str | None, label: str | None, location: str, *, is_first: bool
     ) -> None:
         schema = file.schema_arrow
         columns = Columns.recognise(schema, image, label, location)
-        names = _hub_names(schema, columns.label)
+        names = _hub_names(schema, columns.label, location)
         if is_first:
             self.columns, self.hub_names = columns, names
         elif (columns, names) != (self.columns, self.hub_names):
@@ -124,15 +138,15 @@ class Table:
 
     def _add_paths(self, group: pa.Table, name: str) -> None:
         """Keep the pictures' names, as long as none is missing."""
-        if self._paths is None or self.columns.name_path is None:
-            self._paths = None
+        if self.paths is None or self.columns.name_path is None:
+            self.paths = None
             return
         for path in group.column(self.columns.image).combine_chunks().flatten()[0].to_pylist():
             if not path:
-                self._paths = None
+                self.paths = None
                 return
             check_name(path, files.join(self._folder, name))
-            self._paths.append(path)
+            self.paths.append(path)
 
     def _labels(self, column: pa.ChunkedArray, where: str, first_row: int) -> NDArray[np.int64]:
         if column.null_count:
@@ -212,14 +226,24 @@ def _class_names(location: str, tables: Mapping[str, Table], classes: ClassTable
     return first.hub_names
 
 
-def _hub_names(schema: pa.Schema, label: str) -> Sequence[str] | None:
+def _hub_names(schema: pa.Schema, label: str, location: str) -> Sequence[str] | None:
     """Return the class names that Hugging Face's `datasets` keeps in a schema, if any.
+
+    Raises:
+        SourceError: they are no list of different names.
 
     Source: `datasets.Features.arrow_schema`: JSON under b"huggingface", info.features.<column> of type ClassLabel.
     """
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[label]["names"]
-    except (KeyError, TypeError, ValueError):
+        feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]
+        names = feature["names"]
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
-    return tuple(str(name) for name in names)
+    where = f"{location}: class names of {label} in the metadata"
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise SourceError(f"{where}: {str(names)[:40]} is no list of names. Write the file again.")
+    for name in names:
+        check_name(name, where)
+    if (repeated := first_duplicate(names)) is not None:
+        raise SourceError(f"{where}: {names[repeated[0]]!r} is there twice. Every class needs its own name.")
+    return tuple(names)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datasets_tools import files
 from datasets_tools.errors import PictureError
-from datasets_tools.sources.base import Names, cuts
+from datasets_tools.sources.base import Names, cuts, too_large
 
 # torchvision's IMG_EXTENSIONS, and .gif: a GIF is to be refused by name, not passed over in silence.
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
@@ -103,6 +103,7 @@ def _read_local(path: str, key: str) -> bytes | PictureError:
             return PictureError(key, f"cannot be read: {files.why(error)}")
         raise
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             return PictureError(key, "is no regular file")
-        return file.read()
+        return too_large(key, status.st_size) or file.read()

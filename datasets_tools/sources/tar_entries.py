@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datasets_tools import files
 from datasets_tools.errors import PictureError
-from datasets_tools.sources.base import Names, cuts
+from datasets_tools.sources.base import Names, cuts, too_large
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -124,6 +124,10 @@ class TarRun:
             OSError: the file cannot be read, or became shorter.
         """
         for first, last in self._spans():
+            # What is too large is alone in its span.
+            if (error := too_large(self.keys[first], self.sizes[first])) is not None:
+                yield self.keys[first], error
+                continue
             begin = self.starts[first]
             span = memoryview(files.read_range(self.archive, begin, self.starts[last] + self.sizes[last] - begin))
             for k in range(first, last + 1):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from datasets_tools.conversion.convert import ConvertOptions, convert
 from datasets_tools.conversion.estimate import Estimate, estimate
 from datasets_tools.conversion.preparation import Preparation
 from datasets_tools.conversion.progress import Progress
+from datasets_tools.conversion.shards import ShardWriter
 from datasets_tools.conversion.workspace import check_destination
 from datasets_tools.errors import ConversionError
 from datasets_tools.pictures import Policy
@@ -304,6 +306,66 @@ def test_a_destination_can_be_checked_before_the_source_is_listed(interrupted: P
             check_destination(interrupted.parent / wrong, resume=resume)
     with nullcontext() if resume else pytest.raises(ConversionError, match="--resume"):
         check_destination(interrupted, resume=resume)
+
+
+def test_a_split_that_has_vanished_is_no_reason_to_go_on_without_it(tmp_path: Path, not_estimated: None) -> None:
+    lost = [*good_entries("v", 3), GoneEntry("x", 0)]
+    with pytest.raises(ConversionError, match="cannot be read any more"):
+        run(ListSource({"train": good_entries("t", 4), "val": lost}), tmp_path / "store")
+    with pytest.raises(ConversionError, match="pictures of val: 4 then, None now"):
+        run(ListSource({"train": good_entries("t", 4)}), tmp_path / "store", resume=True)
+
+
+def test_what_a_kill_before_the_first_checkpoint_left_does_not_come_into_the_store(tmp_path: Path) -> None:
+    partial = tmp_path / ".store.partial"
+    partial.mkdir()
+    (partial / "run.json").write_text("{}")
+    (partial / "train-00000-of-00003.beton").write_bytes(bytes(5000))
+    (partial / "train-00000-of-00003.journal").write_bytes(b"")
+    run(good_source(), tmp_path / "store")
+    run(good_source(), tmp_path / "other")
+    assert contents(tmp_path / "store") == contents(tmp_path / "other")
+
+
+def test_another_conversions_whole_store_is_not_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise OSError(errno.EIO, "killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("datasets_tools.conversion.workspace.publish", killed)
+        with pytest.raises(ConversionError, match="killed"):
+            run(good_source(), tmp_path / "store")
+    with pytest.raises(ConversionError, match="holds the whole store of another conversion"):
+        run(good_source(7), tmp_path / "store", resume=True)
+    run(good_source(), tmp_path / "store", resume=True)
+
+
+def test_a_failure_to_finish_a_shard_is_not_found_after_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Slow(BytesEntry):
+        def read(self) -> bytes:
+            time.sleep(0.02)
+            return self.data
+
+    monkeypatch.setattr(ShardWriter, "finish", full)
+    entries = [Slow(entry.key, entry.label, entry.data) for entry in good_entries("t", 80)]
+    seen: list[Progress] = []
+    with pytest.raises(ConversionError, match="no space left"):
+        convert(ListSource({"train": entries}), tmp_path / "store", ConvertOptions("0", shards=2), seen.append)
+    assert seen[-1].num_done < 60
+
+
+def test_no_memory_for_a_picture_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("datasets_tools.conversion.preparation.prepare", exhausted)
+    with pytest.raises(ConversionError, match=r"t0\.jpg: no memory .* fewer --workers"):
+        run(good_source(), tmp_path / "store")
 
 
 def test_resuming_where_nothing_was_begun_begins(tmp_path: Path) -> None:

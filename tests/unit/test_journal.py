@@ -20,6 +20,7 @@ OUTCOMES: list[Outcome] = [stored(0), stored(1), Rejected("b.jpg", "is empty"), 
 
 def write(path: Path, *lines: list[Outcome]) -> None:
     journal = Journal(path)
+    list(journal.replayed())
     for line in lines:
         journal.append(line)
     journal.close()
@@ -27,8 +28,9 @@ def write(path: Path, *lines: list[Outcome]) -> None:
 
 def read(path: Path, *, retry: bool = False) -> list[Outcome]:
     journal = Journal(path, retry=retry)
+    outcomes = list(journal.replayed())
     journal.close()
-    return journal.outcomes
+    return outcomes
 
 
 def test_outcomes_come_back_equal_and_in_order(tmp_path: Path) -> None:
@@ -52,6 +54,15 @@ def test_wherever_a_kill_tears_the_file_what_was_whole_before_remains(tmp_path: 
         assert (tmp_path / "j").stat().st_size == (first if end >= first else 0)
 
 
+def test_a_line_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    write(tmp_path / "j", OUTCOMES[:2], OUTCOMES[2:])
+    first, second = (tmp_path / "j").read_bytes().splitlines(keepends=True)
+    (tmp_path / "j").write_bytes(first + second + second)
+    assert read(tmp_path / "j") == OUTCOMES
+    (tmp_path / "j").write_bytes(second)
+    assert read(tmp_path / "j") == []
+
+
 @pytest.mark.parametrize("garbage", [b"\0" * 50, b"00000000 []\n", b"\xff\n", b"deadbeef [[1]]\n"])
 def test_what_a_power_cut_leaves_at_the_end_is_dropped(tmp_path: Path, garbage: bytes) -> None:
     write(tmp_path / "j", OUTCOMES)
@@ -65,4 +76,5 @@ def test_what_a_power_cut_leaves_at_the_end_is_dropped(tmp_path: Path, garbage: 
 def test_retrying_forgets_the_first_rejected_picture_and_all_after_it(tmp_path: Path) -> None:
     write(tmp_path / "j", OUTCOMES[:1], OUTCOMES[1:], OUTCOMES)
     assert read(tmp_path / "j", retry=True) == OUTCOMES[:2]
-    assert read(tmp_path / "j") == OUTCOMES[:2]
+    write(tmp_path / "j", OUTCOMES[3:])
+    assert read(tmp_path / "j") == [*OUTCOMES[:2], OUTCOMES[3]]

@@ -124,6 +124,30 @@ def test_a_kill_in_the_middle_is_gone_on_with(
     assert files.operations.count(("read", name)) <= -(-len(uploaded[name]) // 4096) - 1
 
 
+def test_a_kill_while_the_fetch_is_noted_does_not_lock_it_out(
+    uploaded: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = tmp_path / ".store.partial"
+    partial.mkdir()
+    (partial / ".fetched.json.partial").write_bytes(b"{torn")
+
+    def killed(path: Path, data: bytes) -> None:
+        raise Killed
+
+    name = largest(uploaded)
+    fetched = partial / name
+    with monkeypatch.context() as patch:
+        patch.setattr("datasets_tools.exchange.fetch.publish", killed)
+        with pytest.raises(Killed):
+            fetch(URL, tmp_path / "store")
+        patch.setattr("datasets_tools.exchange.fetch.write_whole", killed)
+        with pytest.raises(Killed):
+            fetch(URL, tmp_path / "store")
+    assert fetched.read_bytes() == uploaded[name]
+    fetch(URL, tmp_path / "store")
+    assert contents(tmp_path / "store") == uploaded
+
+
 def test_a_kill_before_the_renaming_is_made_good(
     uploaded: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,31 @@ def test_what_was_written_after_the_last_checkpoint_is_written_again(
     assert {name: remaining[name] for name in whole} == whole
 
 
+def test_an_interrupt_at_a_checkpoint_notes_no_picture_twice(
+    tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = ShardWriter(tmp_path, SHARD, LABELS)
+    for place in range(10, 25):
+        writer.append(outcome(place))
+    submit = writer._saver.submit
+
+    def interrupted(*work: Any) -> Any:
+        monkeypatch.setattr(writer._saver, "submit", submit)
+        writer._saving = submit(*work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer._saver, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer._checkpoint()
+    writer.abandon(KeyboardInterrupt())
+    resumed = ShardWriter(tmp_path, SHARD, LABELS)
+    assert resumed.next == 25
+    resumed.abandon(KeyboardInterrupt())
+    write(tmp_path)
+    remaining = contents(tmp_path)
+    assert {name: remaining[name] for name in whole} == whole
+
+
 def test_a_kill_between_the_last_file_and_the_marker_changes_nothing(tmp_path: Path, whole: dict[str, bytes]) -> None:
     write(tmp_path)
     (tmp_path / f"{SHARD.name}.finished.json").unlink()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import random
 import tarfile
@@ -11,7 +12,7 @@ import pytest
 from layouts import in_memory, tar
 
 from datasets_tools import files
-from datasets_tools.errors import SourceError
+from datasets_tools.errors import PictureError, SourceError
 from datasets_tools.sources import tar as tar_module
 from datasets_tools.sources.tar import Member, TarArchive
 from datasets_tools.sources.tar_entries import TarEntries, TarRun
@@ -288,3 +289,15 @@ def test_an_archive_that_became_shorter_is_an_error_of_the_source(tmp_path: Path
     Path(path).write_bytes(b"")
     with pytest.raises(OSError, match="ends early"):
         list(TarRun(path, ("a.jpg",), (found.start,), (found.size,)).read())
+
+
+def test_a_huge_member_is_one_bad_picture_and_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(b"abc")
+    os.truncate(path, 1 << 42)  # sparse: it takes no room
+    run = TarRun(str(path), ("1", "2", "3"), (0, 3, (1 << 41) + 3), (3, 1 << 41, 2))
+    first, (key, error), third = run.read()
+    assert (first, third) == (("1", b"abc"), ("3", b"\0\0"))
+    assert isinstance(error, PictureError)
+    assert (key, error.key) == ("2", "2")
+    assert error.reason.startswith("is too large: 2,199,023,255,552 bytes")

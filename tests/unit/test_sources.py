@@ -201,6 +201,18 @@ def test_what_is_no_file_is_one_bad_picture(tmp_path: Path, kind: str, reason: s
     assert (key, error.key, error.reason) == ("a/2.jpg", "a/2.jpg", reason)
 
 
+def test_a_huge_file_is_one_bad_picture(tmp_path: Path) -> None:
+    plant(tmp_path, "train/a/1.jpg", "train/a/2.jpg", "train/a/3.jpg")
+    os.truncate(tmp_path / "train/a/2.jpg", 1 << 42)  # sparse: it takes no room
+    (run,) = FolderSource(str(tmp_path)).splits["train"].runs(0, 3)
+    (_, first), (_, error), (_, third) = run.read()
+    assert isinstance(first, bytes)
+    assert isinstance(third, bytes)
+    assert isinstance(error, PictureError)
+    reason = "is too large: 4,398,046,511,104 bytes, where at most 1,073,741,824 are allowed"
+    assert (error.key, error.reason) == ("a/2.jpg", reason)
+
+
 def test_a_file_without_permission_is_one_bad_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(tmp_path, "train/a/1.jpg", "train/a/2.jpg")
     really_open = os.open

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +107,27 @@ def test_a_small_file_is_replaced_whole_or_left_as_it_was(tmp_path: Path, monkey
         write_whole(tmp_path / "file", b"third")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"second"
+
+
+def test_a_mount_point_is_refused_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == tmp_path)
+    with pytest.raises(ConversionError, match="is a mount point.*Name a folder inside it"), atomic_folder(tmp_path):
+        pass
+
+
+def test_the_current_folder_can_be_a_destination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with atomic_folder(Path()) as folder:
+        (folder / "file").write_text("content")
+    assert (tmp_path / "here" / "file").exists()
+
+
+def test_a_file_system_without_locks_is_no_hindrance(destination: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with atomic_folder(destination) as folder:
+        (folder / "file").write_text("content")
+    assert (destination / "file").exists()

@@ -45,22 +45,32 @@ def run_locally(
         workspace.deliver(shard, result)
         deliver(shard, result)
 
-    with ThreadPoolExecutor(1, "finish") as finisher:
-        finishing: Future[None] | None = None
+    finisher = ThreadPoolExecutor(1, "finish")
+    finishing: Future[None] | None = None
+    try:
         for shard in shards:
-            writer = _written(shard, splits[shard.split], workspace.folder, preparation, meter, retry=retry)
+            writer = _written(shard, splits[shard.split], workspace.folder, preparation, meter, finishing, retry=retry)
             before, finishing = finishing, finisher.submit(finish, shard, writer)
             if before is not None:
                 before.result()
         meter.finishing()
         if finishing is not None:
             finishing.result()
+    finally:
+        finisher.shutdown(cancel_futures=True)
 
 
 def _written(
-    shard: Shard, entries: Entries, folder: Path, preparation: Preparation, meter: Meter, *, retry: bool
+    shard: Shard,
+    entries: Entries,
+    folder: Path,
+    preparation: Preparation,
+    meter: Meter,
+    finishing: Future[None] | None,
+    *,
+    retry: bool,
 ) -> ShardWriter:
-    """Return a writer that has all of a shard's pictures."""
+    """Return a writer that has all of a shard's pictures, or raise what finishing the shard before it came to."""
     writer = ShardWriter(folder, shard, entries.labels, retry=retry)
     meter.resumed(shard.split, writer.next - shard.start, writer.num_rejected)
     try:
@@ -68,6 +78,8 @@ def _written(
             for outcome in outcomes:
                 writer.append(outcome)
                 meter.passed(shard.split, outcome)
+                if finishing is not None and finishing.done():
+                    finishing.result()
     except BaseException as error:
         writer.abandon(error)
         raise

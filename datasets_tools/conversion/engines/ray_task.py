@@ -7,8 +7,6 @@ an upload that comes late brings the same bytes.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -28,12 +26,12 @@ from datasets_tools.conversion.workspace import RUN_NAME
 from datasets_tools.errors import ConversionError, DataError
 from datasets_tools.pictures import Policy
 from datasets_tools.sources.base import Entries
+from datasets_tools.staging import is_locked_now
 
 # What decides a store's bytes besides the options.
 _DECISIVE_PACKAGES = ("fastbot", "pillow")
 # NFS: a server keeps the locks of a lost client for its lease, 90 s as a rule.
 _LOCK_PATIENCE_S = 120.0
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 class PassingError(ConversionError):
@@ -150,7 +148,8 @@ def _alone(journal: Path) -> Iterator[None]:
     descriptor = os.open(journal, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         deadline_s = time.monotonic() + _LOCK_PATIENCE_S
-        while not _locked(descriptor):
+        # Without locks, two attempts would write the same bytes to the same places.
+        while not is_locked_now(descriptor):
             if time.monotonic() > deadline_s:
                 raise PassingError(
                     f"{journal}: another process is writing this shard. End it, and go on with --resume."
@@ -159,15 +158,3 @@ def _alone(journal: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        # Some file systems have no locks. Two attempts would write the same bytes to the same places.
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
