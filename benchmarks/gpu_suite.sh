@@ -40,9 +40,19 @@ def present(name):
     except ImportError:
         return False
 
-names = "pydantic tomli_w typer rich numba safetensors tensorboard matplotlib skimage sklearn nvidia.dali ffcv".split()
+names = "pydantic tomli_w typer rich numba safetensors tensorboard matplotlib skimage sklearn fsspec isal nvidia.dali ffcv"
+names = names.split()
 print("== missing packages:", ", ".join(name for name in names if not present(name)) or "none")
 PYTHON
+# The JPEG codec is compiled here, or taken out of a wheel (`make wheel`) that was brought along in dist/.
+codec() { "$python" -c 'import sys; from datasets_tools import jpeg; sys.exit(jpeg.problem())'; }
+codec 2>/dev/null || "$python" setup.py -q build_ext --inplace >"$out/codec.log" 2>&1
+if ! codec 2>/dev/null && ls dist/*.whl >/dev/null 2>&1; then
+    "$python" -m zipfile -e dist/*.whl "$out/wheel"
+    cp "$out"/wheel/datasets_tools/jpeg/_codec.abi3.so datasets_tools/jpeg/
+    cp -r "$out"/wheel/fastbot.libs . && rm -r "$out/wheel"
+fi
+codec 2>&1 | tee -a "$out/summary.log"
 { date -u; nvidia-smi; "$python" -m pip list; } >"$out/machine.log" 2>&1
 rung tests 120 "$python" -m pytest -q -m gpu -p no:cacheprovider
 rung step-fp16 90 "$python" -m benchmarks step --batch-size 256 --json "$out/step.jsonl" model.name=resnet50b

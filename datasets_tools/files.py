@@ -2,7 +2,8 @@
 
 A location is a string: a local path, or a URL like `s3://bucket/folder`. Local files take the direct way through `os`;
 everything else goes through fsspec, whose package for a protocol (s3fs, gcsfs, ...) the user installs. Whatever goes
-wrong comes out as an OSError: every protocol has errors of its own, and no caller could know them all.
+wrong comes out as an OSError: every protocol has errors of its own, and no caller could know them all. Reading over a
+network is tried again while the trouble may pass.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from datasets_tools.errors import SourceError
-from datasets_tools.protocols import reached
+from datasets_tools.protocols import open_remote, persistently, reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +148,14 @@ def size(location: str) -> int:
 
 
 def open_binary(location: str) -> BinaryIO:
-    """Open a file for reading, seekable.
+    """Open a file for reading, seekable; what it raises while being read is an OSError, too.
 
     Raises:
         OSError: it cannot be read.
     """
     if not is_remote(location):
         return Path(location).open("rb")
-    with reached(location) as (file_system, path):
-        return cast(BinaryIO, file_system.open(path, "rb"))
+    return open_remote(location)
 
 
 def read(location: str) -> bytes:
@@ -165,8 +165,7 @@ def read(location: str) -> bytes:
         OSError: it cannot be read.
     """
     if is_remote(location):
-        with reached(location) as (file_system, path):
-            return cast(bytes, file_system.cat_file(path))
+        return _fetched(location)
     return Path(location).read_bytes()
 
 
@@ -177,8 +176,7 @@ def read_range(location: str, start: int, count: int) -> bytes:
         OSError: it cannot be read, or ends before.
     """
     if is_remote(location):
-        with reached(location) as (file_system, path):
-            data = cast(bytes, file_system.cat_file(path, start=start, end=start + count))
+        data = _fetched(location, start=start, end=start + count)
     else:
         data = _read_local_range(location, start, count)
     if len(data) != count:
@@ -190,6 +188,14 @@ def why(error: OSError) -> str:
     """Return an error's reason in words, without its number."""
     absent = "no such file or folder" if isinstance(error, FileNotFoundError) else None
     return error.strerror or absent or str(error) or type(error).__name__
+
+
+def _fetched(url: str, **part: int) -> bytes:
+    def attempt() -> bytes:
+        with reached(url) as (file_system, path):
+            return cast(bytes, file_system.cat_file(path, **part))
+
+    return persistently(attempt)
 
 
 class _Descriptor:

@@ -1,34 +1,25 @@
 """Files to and from a remote file system; none counts as there before its bytes were read back and hashed.
 
-Everything streams in blocks, and is tried again, with growing pauses, while the trouble may pass.
+Everything streams in blocks, and is tried again while the trouble may pass.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, cast
 
 from datasets_tools.conversion.shards import file_record
 from datasets_tools.errors import StoreError
 from datasets_tools.files import is_remote, join
-from datasets_tools.protocols import reached
+from datasets_tools.protocols import Pause, persistently, reached
 from datasets_tools.store.manifest import FileRecord
 
-Pause = Callable[[float], object]
-_Result = TypeVar("_Result")
-
 _BLOCK_BYTES = 8 << 20
-# Between attempts, half to one and a half times as long: many clients that failed together must not return together.
-_PAUSES_S = (1.0, 4.0, 16.0)
-# Full, read-only or forbidden: waiting does not help.
-_PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 _PROBE_NAME = ".writable"
 
 
@@ -151,40 +142,6 @@ def blocks(location: str, start: int, stop: int) -> Iterator[bytes]:
         while start < stop and (block := file.read(min(_BLOCK_BYTES, stop - start))):
             start += len(block)
             yield block
-
-
-def persistently(
-    attempt: Callable[[], _Result], pause: Pause = time.sleep, progress: Callable[[], int] = lambda: 0
-) -> _Result:
-    """Try something until it succeeds, or has failed once more than there are pauses.
-
-    Args:
-        attempt: what to try; an OSError is a failure.
-        pause: how to wait so many seconds.
-        progress: how far it is: failures before it moved on are forgiven.
-
-    Raises:
-        OSError: the last failure, or the first that cannot pass.
-    """
-    failures, before = 0, progress()
-    while True:
-        try:
-            return attempt()
-        except OSError as error:
-            if is_permanent(error):
-                raise
-            failures, before = 1 + failures * (progress() == before), progress()
-            if failures > len(_PAUSES_S):
-                raise OSError(f"{error} (tried {failures} times)") from error
-        pause(_PAUSES_S[failures - 1] * random.uniform(0.5, 1.5))
-
-
-def is_permanent(error: OSError) -> bool:
-    """Return whether an error, or the file system's own behind it, stays however long one waits."""
-    kinds = (FileNotFoundError, PermissionError, NotADirectoryError, ImportError, ValueError)
-    return any(
-        isinstance(reason, kinds) or getattr(reason, "errno", None) in _PERMANENT for reason in (error, error.__cause__)
-    )
 
 
 def _size_and_sha256(url: str) -> tuple[int, str]:

@@ -160,7 +160,7 @@ def _check_free(url: str, present: Sequence[str], folder: Path) -> None:
     """Refuse a URL where anything lies that this workspace's conversion has not uploaded."""
     if MANIFEST_NAME in present:
         manifest = join(url, MANIFEST_NAME)
-        if not is_whole(folder) or remote.persistently(lambda: read(manifest)) != (folder / MANIFEST_NAME).read_bytes():
+        if not is_whole(folder) or read(manifest) != (folder / MANIFEST_NAME).read_bytes():
             raise ConversionError(
                 f"{url}: holds a store already; nothing is ever overwritten. Choose another destination, or remove it "
                 "first."

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from datasets_tools.errors import StoreError
 from datasets_tools.files import join
-from datasets_tools.remote import blocks, download, persistently
+from datasets_tools.protocols import persistently
+from datasets_tools.remote import blocks, download
 from datasets_tools.staging import aside_of, check_free, locked_folder, publish, write_whole
 from datasets_tools.store.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FileRecord, Manifest
 

@@ -41,7 +41,7 @@ class FolderSource:
     name = "folder"
 
     def __init__(self, location: str) -> None:
-        folders = _split_folders(location)
+        folders, flat = _split_folders(location)
         self.options: Options = {}
         self.label_sets: Mapping[str, Mapping[str, Sequence[Sequence[int]]]] = {}
         self.class_names: Sequence[str] = next(iter(folders.values()))
@@ -52,7 +52,7 @@ class FolderSource:
         others = (note for listing in listings.values() for note in listing.notes)
         absent = [name for name in ("train", "val") if name not in folders]
         missing = (f"{location} has no {name} folder: training needs both" for name in absent)
-        self.notes: Sequence[str] = (*others, *missing)
+        self.notes: Sequence[str] = (*others, *flat, *missing)
 
 
 class ClassFolders:
@@ -112,8 +112,8 @@ class ClassFolders:
             )
 
 
-def _split_folders(location: str) -> dict[str, list[str]]:
-    """Return the class folders of each split: train, val, then the others in order."""
+def _split_folders(location: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the class folders of each split: train, val, then the others in order; and a note on those left out."""
     layout = _LAYOUT.format(root=location)
     _check_folder(location, layout)
     names = folder_names(location)
@@ -129,7 +129,10 @@ def _split_folders(location: str) -> dict[str, list[str]]:
     splits = {name: found for name, found in classes.items() if found}
     for split in splits:
         check_name(split, location)
-    return splits
+    counts = {name: _num_pictures(files.join(location, name)) for name in classes if name not in splits}
+    flat = [repr(name) for name, count in counts.items() if count]
+    note = f"{sum(counts.values()):,} pictures are left out: they lie in {', '.join(flat)} without class folders"
+    return splits, [f"{location}: {note}"] if flat else []
 
 
 def folder_names(location: str) -> list[str]:
@@ -151,7 +154,7 @@ def _check_folder(location: str, layout: str) -> None:
 
 def _advice_for_one_split(location: str, names: Sequence[str]) -> str | None:
     """Say what to do with a folder that holds classes, where it should hold splits; None where it holds neither."""
-    name = next((name for name in names[:_NUM_LOOKED_INTO] if _holds_pictures(files.join(location, name))), None)
+    name = next((name for name in names[:_NUM_LOOKED_INTO] if _num_pictures(files.join(location, name))), None)
     if name is None:
         return None
     seen = f"it looks like one split: its folder {name} holds pictures."
@@ -162,5 +165,5 @@ def _advice_for_one_split(location: str, names: Sequence[str]) -> str | None:
     return f"{seen} Move its folders to {train}, and make a {val} like it."
 
 
-def _holds_pictures(folder: str) -> bool:
-    return any(is_picture_name(child.name) for child in files.children(folder) if not child.is_folder)
+def _num_pictures(folder: str) -> int:
+    return sum(is_picture_name(child.name) for child in files.children(folder) if not child.is_folder)

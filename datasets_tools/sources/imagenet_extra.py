@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -47,34 +47,48 @@ def v2_pictures(location: str, *, partial: bool) -> tuple[Entries, Sequence[str]
 
 
 def _folder_v2(location: str, *, partial: bool) -> tuple[Entries, Sequence[str]]:
-    names = [child.name for child in files.children(location) if child.is_folder]
+    children = files.children(location)
+    names = [child.name for child in children if child.is_folder]
     labels = _checked_labels(location, names, partial=partial)
-    keys, classes = Names(), array("q")
+    keys, classes, num_others = Names(), array("q"), len(children) - len(names)
 
     def contents(label: int) -> list[str]:
-        return [child.name for child in files.children(files.join(location, str(label))) if not child.is_folder]
+        found = files.children(files.join(location, str(label)))
+        return [f"{child.name}/" if child.is_folder else child.name for child in found]  # with a slash, no picture
 
     for label, found in zip(labels, listed(location, contents, labels), strict=True):
-        for name in checked_pictures(files.join(location, str(label)), found):
+        pictures = checked_pictures(files.join(location, str(label)), found)
+        num_others += len(found) - len(pictures)
+        for name in pictures:
             keys.append(f"{label}/{name}")
             classes.append(label)
     entries = FileEntries(location, keys, np.frombuffer(classes, np.int64))
-    return entries, (f"v2: {location} (class folders)",)
+    return entries, (f"v2: {location} (class folders)", *_note_others(location, num_others))
+
+
+def _note_others(location: str, count: int) -> Iterator[str]:
+    if count:
+        yield f"v2: {location}: {count:,} files and folders that are no pictures are left out"
 
 
 def _tar_v2(location: str, *, partial: bool) -> tuple[Entries, Sequence[str]]:
     archive = TarArchive(location)
     folders: dict[str, list[Member]] = {}
+    num_others = 0
     for member in archive:
+        num_others += "/" not in member.name
         if "/" in member.name:
             folder, name = member.name.split("/")[-2:]
             folders.setdefault(folder, []).append(member._replace(name=name))
     entries = TarEntries()
     for label in _checked_labels(location, folders, partial=partial):
         members = {member.name: member for member in folders[str(label)]}
-        for name in checked_pictures(f"{location}: {label}", [member.name for member in folders[str(label)]]):
+        names = [member.name for member in folders[str(label)]]
+        pictures = checked_pictures(f"{location}: {label}", names)
+        num_others += len(names) - len(pictures)
+        for name in pictures:
             entries.append(f"{label}/{name}", label, location, members[name].start, members[name].size)
-    return entries, (f"v2: {location}", *archive.notes)
+    return entries, (f"v2: {location}", *archive.notes, *_note_others(location, num_others))
 
 
 def _checked_labels(location: str, names: Iterable[str], *, partial: bool) -> list[int]:

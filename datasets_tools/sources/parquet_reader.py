@@ -76,7 +76,9 @@ def open_parquet(location: str) -> pq.ParquetFile:
         return pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER_BYTES)
 
 
-def read_pictures(location: str, row_group: int, columns: Columns, first: int, count: int) -> Iterator[pa.Buffer | None]:
+def read_pictures(
+    location: str, row_group: int, columns: Columns, first: int, count: int
+) -> Iterator[pa.Buffer | None]:
     """Yield the encoded pictures of consecutive rows without copying them, None where one is null.
 
     A row group can only be read from its front. Each process keeps its place in the last one, so that runs that come in

@@ -19,7 +19,7 @@ from datasets_tools.errors import SourceError
 from datasets_tools.sources.base import Names, Options, first_duplicate
 from datasets_tools.sources.list_rows import Row, read_rows
 from datasets_tools.sources.naming import ClassTable, check_classes_of_train, in_order, split_name
-from datasets_tools.sources.picture_files import FileEntries, locate
+from datasets_tools.sources.picture_files import FileEntries, lists_nothing, locate
 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -158,8 +158,7 @@ def _absent(root: str, keys: Names) -> Iterator[int]:
     order = np.argsort(numbers, kind="stable")
     groups = np.split(order, np.searchsorted(numbers[order], np.arange(1, len(folders))))
     for folder, group in zip(folders, groups, strict=True):
-        # Web servers list nothing; what is missing there shows when it is read.
-        if not folder.startswith(("http://", "https://")):
+        if not lists_nothing(folder):
             present = _file_names(folder)
             yield from (index for index in group.tolist() if posixpath.basename(keys[index]) not in present)
 

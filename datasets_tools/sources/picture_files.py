@@ -50,7 +50,7 @@ class FileRun:
         """
         for key in self.keys:
             location = locate(self.root, key)
-            yield key, files.read(location) if files.is_remote(location) else _read_local(location, key)
+            yield key, _read_remote(location, key) if files.is_remote(location) else _read_local(location, key)
 
 
 class FileEntries:
@@ -90,6 +90,20 @@ def is_picture_name(path: str) -> bool:
 def locate(root: str, key: str) -> str:
     """Return where a picture's file is; a key may be an absolute path or a URL itself."""
     return key if key.startswith("/") or files.is_remote(key) else files.join(root, key)
+
+
+def lists_nothing(location: str) -> bool:
+    """Return whether a location is a web server's: what it lacks shows when it is read, not before."""
+    return location.startswith(("http://", "https://"))
+
+
+def _read_remote(url: str, key: str) -> bytes | PictureError:
+    try:
+        return files.read(url)
+    except FileNotFoundError:
+        if lists_nothing(url):
+            return PictureError(key, "no such file")
+        raise
 
 
 def _read_local(path: str, key: str) -> bytes | PictureError:

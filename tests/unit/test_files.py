@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pytest
@@ -14,6 +15,12 @@ from torchvision.datasets.folder import make_dataset
 
 from datasets_tools import files
 from datasets_tools.errors import SourceError
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets_tools.protocols._PAUSES_S", (0.0, 0.0, 0.0))
+
 
 # Sorted by whole paths, `-` and ` ` come before the `/` of what is in a folder, letters after it.
 TREE = ("b/1.jpg", "b/2.jpg", "b/c/1.jpg", "b-a/1.jpg", "b/c d/1.jpg", "b a/x/1.jpg", "0.jpg", "ba/1.jpg", "b.x/1.jpg")
@@ -156,6 +163,92 @@ def test_a_web_server_without_a_file_has_none(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="/absent: no such file or folder"):
             files.read(f"{url}/absent")
         server.shutdown()
+
+
+class _WebServer(http.server.BaseHTTPRequestHandler):
+    """Answers with each status in turn, at last with ten bytes."""
+
+    answers: ClassVar[list[int]]
+
+    def do_GET(self) -> None:
+        status = self.answers.pop(0) if self.answers else 200
+        self.send_response(status)
+        self.send_header("Content-Length", "10")
+        self.end_headers()
+        self.wfile.write(b"0123456789")
+
+    def log_message(self, *_: object) -> None:
+        """Keep the requests out of the tests' output."""
+
+
+@pytest.fixture
+def answering() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _WebServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/a.bin"
+        server.shutdown()
+
+
+def test_what_passes_is_waited_for_and_what_stays_is_not(answering: str) -> None:
+    _WebServer.answers = [503, 500, 429]
+    assert files.read(answering) == b"0123456789"
+    assert not _WebServer.answers
+    _WebServer.answers = [503] * 5
+    with pytest.raises(OSError, match=r"a\.bin: .*503.*\(tried 4 times\)$") as caught:
+        files.read(answering)
+    assert answering not in files.why(caught.value).partition("url=")[0]
+    for status in (403, 404):
+        _WebServer.answers = [status, status]
+        with pytest.raises(OSError, match=r"a\.bin"):
+            files.read(answering)
+        assert _WebServer.answers == [status]
+
+
+class ClientPayloadError(Exception):
+    """As aiohttp's, which is no OSError."""
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, method: str, count: int) -> None:
+    """Let a method of fsspec's file in memory fail so many times."""
+    failures = iter([True] * count)
+    kind = fsspec.implementations.memory.MemoryFile
+    really = getattr(kind, method)
+
+    def call(self: object, *arguments: object) -> object:
+        if next(failures, False):
+            raise ClientPayloadError("not enough data")
+        return really(self, *arguments)
+
+    monkeypatch.setattr(kind, method, call)
+
+
+def test_an_open_file_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant("memory://tests", "files/a.bin")
+    with files.open_binary("memory://tests/files/a.bin") as file:
+        file.seek(6)
+        failing(monkeypatch, "read", 3)
+        assert file.read() == b"a.bin"
+    with files.open_binary("memory://tests/files/a.bin") as file:
+        failing(monkeypatch, "read", 4)
+        with pytest.raises(OSError, match=r"^memory://tests/files/a\.bin: ClientPayloadError: not enough .*4 times"):
+            file.read()
+        failing(monkeypatch, "seek", 4)
+        with pytest.raises(OSError, match=r"^memory://tests/files/a\.bin: ClientPayloadError: not enough data"):
+            file.seek(-1, os.SEEK_END)
+
+
+def test_a_range_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant("memory://tests", "files/a.bin")
+    answers = iter([ClientPayloadError("not enough data")])
+    really = fsspec.implementations.memory.MemoryFileSystem.cat_file
+
+    def cat_file(*arguments: object, **options: object) -> bytes:
+        for error in answers:
+            raise error
+        return bytes(really(*arguments, **options))
+
+    monkeypatch.setattr(fsspec.implementations.memory.MemoryFileSystem, "cat_file", cat_file)
+    assert files.read_range("memory://tests/files/a.bin", 6, 3) == b"a.b"
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):

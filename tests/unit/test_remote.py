@@ -27,7 +27,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FaultyFileSystem]]:
-    monkeypatch.setattr(remote, "_PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("datasets_tools.protocols._PAUSES_S", (0.0, 0.0, 0.0))
     with faulty_file_system() as file_system:
         yield file_system
 

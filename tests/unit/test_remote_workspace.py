@@ -10,7 +10,6 @@ import pytest
 from remotes import FaultyFileSystem, Times, faulty_file_system
 from sources import BytesEntry, GoneEntry, ListSource, good_entries, good_source
 
-from datasets_tools import remote
 from datasets_tools.conversion import convert as convert_module
 from datasets_tools.conversion.convert import ConvertOptions, convert
 from datasets_tools.conversion.estimate import Estimate
@@ -30,7 +29,7 @@ class Killed(BaseException):
 @pytest.fixture
 def remote_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[FaultyFileSystem]]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "_PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("datasets_tools.protocols._PAUSES_S", (0.0, 0.0, 0.0))
     with faulty_file_system() as file_system:
         yield file_system
 

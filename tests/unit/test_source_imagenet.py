@@ -339,6 +339,17 @@ def test_v2_is_a_split_labelled_by_the_numbers_of_its_folders(tmp_path: Path, wh
     assert samples(sources[0].splits["v2"]) == samples(sources[1].splits["v2"])
 
 
+def test_files_of_a_v2_that_are_no_pictures_are_counted(tmp_path: Path, whole: Path) -> None:
+    folder = v2(tmp_path / "folder", range(3))
+    plant(folder, {"README.md": b"", "0/list.txt": b"", "2/Thumbs.db": b""})
+    contents = [(f"v2/{path.relative_to(folder)}", path.read_bytes()) for path in sorted(folder.glob("*/*"))]
+    packed = plant(tmp_path, {"packed.tar": tar([("README.md", b""), *contents])}) / "packed.tar"
+    for at in (folder, packed):
+        source = ImageNetSource(str(whole), partial=True, v2=str(at))
+        assert len(source.splits["v2"]) == len(list(folder.glob("*/*.jpeg")))
+        assert f"v2: {at}: 3 files and folders that are no pictures are left out" in source.notes
+
+
 def test_v2_lies_behind_a_network_too(tmp_path: Path, whole: Path) -> None:
     folder = v2(tmp_path, range(12))
     source = ImageNetSource(str(whole), partial=True, v2=in_memory(folder))

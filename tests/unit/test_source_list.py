@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import csv
+import functools
+import http.server
+import threading
 from pathlib import Path
 
 import pytest
 from layouts import in_memory, plant
 from sources import jpeg
 
-from datasets_tools.errors import SourceError
+from datasets_tools.errors import PictureError, SourceError
 from datasets_tools.sources.base import Entries
 from datasets_tools.sources.path_list import ListSource
 
@@ -216,3 +219,24 @@ def test_a_picture_that_is_a_link_to_nothing_is_one_bad_picture(root: Path) -> N
     first, second = content(entries)
     assert first == PICTURES["pictures/a.jpg"]
     assert str(second) == "pictures/z.jpg: is a link to nothing"
+
+
+def test_a_picture_that_a_web_server_lacks_is_one_bad_picture(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"one")
+
+    class Silent(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Keep the requests out of the tests' output."""
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Silent, directory=str(tmp_path))
+    ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        (tmp_path / "list.csv").write_text(f"path,label\n{url}/absent.jpg,a\n{url}/1.jpg,a\n")
+        (run,) = ListSource(str(tmp_path / "list.csv")).splits["train"].runs(0, 2)
+        (_, error), second = run.read()
+        server.shutdown()
+    assert isinstance(error, PictureError)
+    assert str(error) == f"{url}/absent.jpg: no such file"
+    assert second == (f"{url}/1.jpg", b"one")

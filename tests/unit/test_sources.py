@@ -87,6 +87,15 @@ def test_other_splits_count_when_they_hold_classes(tmp_path: Path) -> None:
     assert list(FolderSource(str(tmp_path)).splits) == ["train", "val", "extra"]
 
 
+def test_pictures_without_class_folders_are_left_out_with_one_note(tmp_path: Path) -> None:
+    plant(tmp_path, "train/a/1.jpg", "val/a/1.jpg", "test/1.jpg", "test/2.JPEG", "test/list.txt", "scrap/1.png")
+    plant(tmp_path, "documents/README.md", "test/.3.jpg")
+    source = FolderSource(str(tmp_path))
+    assert list(source.splits) == ["train", "val"]
+    note = f"{tmp_path}: 3 pictures are left out: they lie in 'scrap', 'test' without class folders"
+    assert source.notes == (note,)
+
+
 def test_val_alone_is_enough(tmp_path: Path) -> None:
     assert list(FolderSource(str(plant(tmp_path, "val/a/1.jpg"))).splits) == ["val"]
 
