@@ -25,6 +25,7 @@ _PACKAGES = {
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
     **dict.fromkeys(("abfs", "abfss", "az"), "adlfs"),
     "hf": "huggingface_hub",
+    **dict.fromkeys(("http", "https"), "'fsspec[http]'"),
 }
 # HTTP's answers that say that something is not there: Not Found and Gone.
 _ABSENT_STATUS = frozenset({404, 410})
