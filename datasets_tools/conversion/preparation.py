@@ -30,7 +30,7 @@ _RUNS_PER_WORKER = 3
 # Address space, not memory: pages are taken as they are written. A run that does not fit travels through the pipe.
 _SLOT_SIZE = 32 << 20
 # A slot that held more than this gives its memory back.
-_KEPT_SIZE = 4 << 20
+_KEPT_SIZE = 2 << 20
 
 
 class Preparation:
