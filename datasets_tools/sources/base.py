@@ -44,6 +44,21 @@ class Run(Protocol):
         ...
 
 
+class KeyedRun:
+    """What runs have in common that carry their pictures' keys."""
+
+    __slots__ = ()
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def first_key(self) -> str:
+        """The first picture's key."""
+        return self.keys[0]
+
+
 class Entries(Protocol):
     """The pictures of one split, in the order of their sample ids; listed, not read."""
 

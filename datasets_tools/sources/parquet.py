@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datasets_tools import files
 from datasets_tools.errors import PictureError, SourceError
 from datasets_tools.sources import parquet_files
-from datasets_tools.sources.base import Names, Options, cuts, too_large
+from datasets_tools.sources.base import KeyedRun, Names, Options, cuts, too_large
 from datasets_tools.sources.naming import ClassTable
 from datasets_tools.sources.parquet_reader import Columns, read_pictures
 from datasets_tools.sources.parquet_tables import UNLABELLED, Group, Table, place, resolve_classes
@@ -22,7 +22,7 @@ _RUN_LENGTH = 32
 
 
 @dataclass(frozen=True, slots=True)
-class ParquetRun:
+class ParquetRun(KeyedRun):
     """Consecutive rows of one row group.
 
     Attributes:
@@ -38,14 +38,6 @@ class ParquetRun:
     columns: Columns
     first: int
     keys: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @property
-    def first_key(self) -> str:
-        """The first picture's key."""
-        return self.keys[0]
 
     def read(self) -> Iterator[tuple[str, bytes | PictureError]]:
         """Yield each picture's key and bytes, or an error where the row holds none.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datasets_tools import files
 from datasets_tools.errors import PictureError
-from datasets_tools.sources.base import Names, cuts, too_large
+from datasets_tools.sources.base import KeyedRun, Names, cuts, too_large
 
 # torchvision's IMG_EXTENSIONS, and .gif: a GIF is to be refused by name, not passed over in silence.
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
@@ -23,7 +23,7 @@ _OF_ONE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, e
 
 
 @dataclass(frozen=True, slots=True)
-class FileRun:
+class FileRun(KeyedRun):
     """Consecutive pictures that are files.
 
     Attributes:
@@ -33,14 +33,6 @@ class FileRun:
 
     root: str
     keys: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @property
-    def first_key(self) -> str:
-        """The first picture's key."""
-        return self.keys[0]
 
     def read(self) -> Iterator[tuple[str, bytes | PictureError]]:
         """Yield each picture's key and bytes, or its error where the file is none that can be read.

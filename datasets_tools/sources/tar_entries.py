@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datasets_tools import files
 from datasets_tools.errors import PictureError
-from datasets_tools.sources.base import Names, cuts, too_large
+from datasets_tools.sources.base import KeyedRun, Names, cuts, too_large
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -95,7 +95,7 @@ class TarEntries:
 
 
 @dataclass(frozen=True, slots=True)
-class TarRun:
+class TarRun(KeyedRun):
     """Pictures of one tar file.
 
     Attributes:
@@ -108,14 +108,6 @@ class TarRun:
     keys: tuple[str, ...]
     starts: tuple[int, ...]
     sizes: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @property
-    def first_key(self) -> str:
-        """The first picture's key."""
-        return self.keys[0]
 
     def read(self) -> Iterator[tuple[str, bytes | PictureError]]:
         """Yield each picture's key and bytes; neighbours in the file come in one read.

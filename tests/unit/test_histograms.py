@@ -90,3 +90,4 @@ def test_odd_class_names_are_drawn_in_silence(tmp_path: Path, name: str) -> None
 def test_an_empty_split_is_drawn(tmp_path: Path) -> None:
     made = write_store(tmp_path / "store", {"train": [StoredPicture("a", b"abc", 1, 2)], "val": []})
     draw_histograms(made, tmp_path / "out.png")
+    assert np.asarray(Image.open(tmp_path / "out.png").convert("L")).std() > 1
