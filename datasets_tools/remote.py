@@ -5,7 +5,6 @@ Everything streams in blocks, and is tried again while the trouble may pass.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from datasets_tools.conversion.shards import file_record
+from datasets_tools.digest import Digest
 from datasets_tools.errors import StoreError
 from datasets_tools.files import is_remote, join
 from datasets_tools.protocols import Pause, persistently, reached
@@ -113,7 +112,7 @@ def download(
         persistently(
             lambda: _append_rest(location, path, record.size, advance), pause, progress=lambda: _size_here(path)
         )
-        found = file_record(path).sha256
+        found = FileRecord.of_file(path).sha256
         if found == record.sha256:
             return
         path.unlink()
@@ -145,7 +144,7 @@ def blocks(location: str, start: int, stop: int) -> Iterator[bytes]:
 
 
 def _size_and_sha256(url: str) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
+    digest, size = Digest(), 0
     try:
         with _opened(url) as file:
             while block := file.read(_BLOCK_BYTES):
@@ -153,7 +152,7 @@ def _size_and_sha256(url: str) -> tuple[int, str]:
                 size += len(block)
     except FileNotFoundError:  # not as when nothing was ever there: this may pass
         raise OSError(f"{url}: was uploaded, but is not there") from None
-    return size, digest.hexdigest()
+    return size, digest.text()
 
 
 def _size_here(path: Path) -> int:

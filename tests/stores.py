@@ -59,7 +59,7 @@ def write_store(
         for name, pictures in splits.items()
     }
     Manifest(
-        format_version=2,
+        format_version=3,
         fastbot_version="0",
         source=SourceRecord(name="test", options={}),
         policy=None,

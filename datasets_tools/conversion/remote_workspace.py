@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from datasets_tools import remote
-from datasets_tools.conversion.shards import Shard, ShardResult, file_record, remove_traces
+from datasets_tools.conversion.shards import Shard, ShardResult, remove_traces
 from datasets_tools.conversion.workspace import RUN_NAME, begin, is_untouched, is_whole
 from datasets_tools.errors import ConversionError
 from datasets_tools.files import join, read
 from datasets_tools.staging import locked_folder, write_whole
-from datasets_tools.store.manifest import MANIFEST_NAME, Manifest
+from datasets_tools.store.manifest import MANIFEST_NAME, FileRecord, Manifest
 
 
 class RemoteWorkspace:
@@ -91,7 +91,7 @@ class RemoteWorkspace:
         shutil.rmtree(self.folder)
 
     def _upload(self, name: str) -> None:
-        remote.upload(self.folder / name, join(self.url, name), file_record(self.folder / name))
+        remote.upload(self.folder / name, join(self.url, name), FileRecord.of_file(self.folder / name))
 
     def _marker(self, shard: Shard) -> Path:
         return self.folder / f"{shard.name}.uploaded.json"

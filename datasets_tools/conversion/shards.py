@@ -6,8 +6,6 @@ on no worker, engine or interruption.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -20,8 +18,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from datasets_tools.conversion.journal import Journal, Outcome, Rejected, Stored
+from datasets_tools.digest import FileDigest
 from datasets_tools.pictures import Picture
 from datasets_tools.staging import write_whole
+from datasets_tools.store import beton
 from datasets_tools.store.index import Flag, IndexBuilder, StoredFormat
 from datasets_tools.store.manifest import Counts, FileRecord, ShardRecord
 from datasets_tools.store.writer import BetonWriter
@@ -139,7 +139,10 @@ class ShardWriter:
         self._saving: Future[None] | None = None
         _marker(folder, shard).unlink(missing_ok=True)
         self._journal = Journal(journal_path(folder, shard), retry=retry)
-        self._writer = BetonWriter(folder / f"{shard.name}.beton", len(shard))
+        self._beton = folder / f"{shard.name}.beton"
+        self._writer = BetonWriter(self._beton, len(shard))
+        # Its tables, at the file's start, are known last.
+        self._digest = FileDigest(self._beton, num_open=beton.metadata_end(len(shard)))
         try:
             self._replay()
         except BaseException:
@@ -199,10 +202,10 @@ class ShardWriter:
         index = self._folder / f"{self._shard.name}.index"
         index.unlink(missing_ok=True)  # an earlier run may have been killed right here
         self._index.write(index, beton_crc32)
-        durable = self._saver.submit(self._writer.sync)  # the disk works while the hash is taken
+        durable = self._saver.submit(self._writer.sync)  # the disk works while the rest is hashed
         record = ShardRecord(
-            beton=file_record(self._folder / f"{self._shard.name}.beton"),
-            index=file_record(index),
+            beton=FileRecord(name=self._beton.name, size=self._beton.stat().st_size, sha256=self._digest.text()),
+            index=FileRecord.of_file(index),
             num_samples=self._writer.num_samples,
         )
         durable.result()
@@ -212,6 +215,7 @@ class ShardWriter:
         self._saver.shutdown()
         with suppress(OSError):  # what is buffered is not in the journal either
             self._writer.close()
+        self._digest.close()
         self._journal.close()
 
     def _replay(self) -> None:
@@ -246,6 +250,7 @@ class ShardWriter:
         """Start making everything appended so far durable, in another thread."""
         self._saved()
         self._writer.flush()
+        self._digest.advance(self._writer.position)
         # Taken away first: an interrupt between the two lines must not lead to the same outcomes twice.
         fresh, self._fresh, self._fresh_bytes = self._fresh, [], 0
         self._saving = self._saver.submit(self._save, fresh)
@@ -321,14 +326,6 @@ class _Tally:
             ),
             rejected=tuple(self.rejected),
         )
-
-
-def file_record(path: Path) -> FileRecord:
-    """Read a finished file once for its SHA-256: what stands at its start was written last, so no running hash fits."""
-    with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileRecord(name=path.name, size=path.stat().st_size, sha256=digest)
 
 
 def journal_path(folder: Path, shard: Shard) -> Path:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets_tools.conversion.shards import file_record
 from datasets_tools.errors import StoreError
 from datasets_tools.exchange.stock_file import StockFile
 from datasets_tools.staging import locked_folder
@@ -19,6 +18,7 @@ from datasets_tools.store.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     Counts,
+    FileRecord,
     Manifest,
     ShardRecord,
     SourceRecord,
@@ -205,4 +205,4 @@ def _shard_record(file: StockFile, index: Path, written: list[Path]) -> ShardRec
         index.unlink()
     written.append(index)
     write_index(index, file.records, file.keys, file.beton_crc32)
-    return ShardRecord(beton=file.file_record, index=file_record(index), num_samples=len(file.records))
+    return ShardRecord(beton=file.file_record, index=FileRecord.of_file(index), num_samples=len(file.records))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_tools.conversion.shards import Shard, ShardResult, ShardWriter, file_record, remove_traces
+from datasets_tools.conversion.shards import Shard, ShardResult, ShardWriter, remove_traces
 from datasets_tools.errors import ConversionError, StoreError
 from datasets_tools.exchange.class_names import find_classes
 from datasets_tools.pictures import Picture
@@ -201,7 +201,7 @@ def _origin(store: Store, selection: Selection, splits: Sequence[str], thinned: 
             "seed": selection.seed,
             "splits": ",".join(splits),
             **({"thinned": ",".join(thinned)} if thinned else {}),
-            "manifest_sha256": file_record(store.path / MANIFEST_NAME).sha256,
+            "manifest_sha256": FileRecord.of_file(store.path / MANIFEST_NAME).sha256,
             "source": store.manifest.source.name,
             **{f"source.{name}": value for name, value in store.manifest.source.options.items()},
         },
@@ -267,7 +267,7 @@ class _SplitCopy:
             ]
             path = folder / record.name
             write_whole(path, json.dumps(mapped, separators=(",", ":")).encode())
-            records[name] = file_record(path)
+            records[name] = FileRecord.of_file(path)
         return records
 
     def _record(self, result: ShardResult, label_sets: dict[str, FileRecord]) -> SplitRecord:

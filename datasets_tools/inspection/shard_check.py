@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from datasets_tools import jpeg
 from datasets_tools.checksum import crc32
+from datasets_tools.digest import FileDigest
 from datasets_tools.errors import StoreError
 from datasets_tools.inspection.sweep import Piece, Sweep, map_pieces
 from datasets_tools.store import beton
@@ -143,10 +143,10 @@ class ShardCheck:
 
 def _checked_index(path: Path, record: ShardRecord) -> Index:
     check_size(path, record.index)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with FileDigest(path) as digest:
+        found = digest.text()
     index = open_index(path, record)
-    if digest != record.index.sha256:
+    if found != record.index.sha256:
         raise StoreError("its sha256 is not the one in manifest.json: it was altered, or is of another conversion")
     return index
 

@@ -5,7 +5,6 @@ It reads, where `Split` maps: a disk error or a file that is cut meanwhile is an
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from datasets_tools.digest import Digest
 
 # Large enough that a read costs little beside its bytes, small enough that a few of them in flight are nothing.
 PIECE_BYTES = 8 << 20
@@ -64,7 +65,7 @@ class Sweep:
         self._ids = in_file_order.tolist()
         self._starts = records["offset"][in_file_order].tolist()
         self._sizes = records["size"][in_file_order].tolist()
-        self._hash = hashlib.sha256()
+        self._digest = Digest()
         self._position = 0  # everything before it is hashed
 
     @property
@@ -74,8 +75,8 @@ class Sweep:
 
     @property
     def sha256(self) -> str:
-        """The digest of what was read so far, in hexadecimal."""
-        return self._hash.hexdigest()
+        """The digest of what was read so far, as `datasets_tools.digest` writes it."""
+        return self._digest.text()
 
     def __iter__(self) -> Iterator[Piece]:
         with self._path.open("rb", buffering=0) as file:  # pieces are large, and each is read once
@@ -134,7 +135,7 @@ class Sweep:
 
     def _note(self, start: int, data: bytes) -> None:
         """Hash what was not hashed yet; samples of a damaged index may overlap."""
-        self._hash.update(memoryview(data)[max(0, self._position - start) :])
+        self._digest.update(memoryview(data)[max(0, self._position - start) :])
         self._position = max(self._position, start + len(data))
 
 

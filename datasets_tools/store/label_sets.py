@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
+from datasets_tools.digest import Digest
 from datasets_tools.errors import StoreError
 from datasets_tools.store.manifest import FileRecord, parse_json, read_bounded
 
@@ -31,7 +31,7 @@ def read_label_lists(path: Path, record: FileRecord, num_samples: int, num_class
     """
     data = read_bounded(path, min(_MAX_BYTES, _most_bytes(num_samples, num_classes)))
     # Before it is parsed: what another put there may be anything.
-    if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
+    if len(data) != record.size or Digest(data).text() != record.sha256:
         raise StoreError(f"{path}: is not the file that manifest.json means: its sha256 differs. Copy it again.")
     content = parse_json(str(path), data)
     if not isinstance(content, list) or len(content) != num_samples:

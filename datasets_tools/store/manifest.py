@@ -5,7 +5,6 @@ It names no time, host, path or worker count: the same source and options give t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import stat
@@ -17,11 +16,12 @@ from typing import Annotated, Literal
 from annotated_types import MinLen
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
+from datasets_tools.digest import PATTERN, Digest, FileDigest
 from datasets_tools.errors import StoreError, unreadable
 from datasets_tools.staging import write_whole
 
 MANIFEST_NAME = "manifest.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # Above a million class names or a quarter of a million quarantined pictures: what is larger is no manifest, and is not
 # parsed, for which Python takes twenty times as much memory.
 MAX_MANIFEST_BYTES = 1 << 26
@@ -52,16 +52,26 @@ PlainName = Annotated[str, AfterValidator(plain_name)]
 
 
 class FileRecord(_Frozen):
-    """One file: its name in the store's folder, its size in bytes, and its SHA-256 in hexadecimal."""
+    """One file: its name in the store's folder, its size in bytes, its SHA-256 as `datasets_tools.digest` writes it."""
 
     name: PlainName
     size: NonNegativeInt
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Field(pattern=PATTERN)]
 
     @classmethod
     def of(cls, name: str, data: bytes) -> FileRecord:
         """Return the record of a file by its content."""
-        return cls(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        return cls(name=name, size=len(data), sha256=Digest(data).text())
+
+    @classmethod
+    def of_file(cls, path: Path) -> FileRecord:
+        """Return the record of a file that is finished.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with FileDigest(path) as digest:
+            return cls(name=path.name, size=path.stat().st_size, sha256=digest.text())
 
 
 class SourceRecord(_Frozen):

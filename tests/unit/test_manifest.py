@@ -34,7 +34,7 @@ def edit(store: Path, *keys: str | int, value: Any) -> None:
 
 def test_what_was_saved_is_loaded(saved: Path) -> None:
     manifest = Manifest.load(saved)
-    assert (manifest.format_version, manifest.fastbot_version) == (2, "0")
+    assert (manifest.format_version, manifest.fastbot_version) == (3, "0")
     assert manifest.class_names == ("cat", "dog")
     assert [file.name for file in manifest.splits["val"].files] == ["val.beton", "val.index", "val.real.json"]
     assert manifest.splits["train"].class_counts == (1, 1)
@@ -43,13 +43,13 @@ def test_what_was_saved_is_loaded(saved: Path) -> None:
 
 def test_it_is_frozen(saved: Path) -> None:
     with pytest.raises(ValidationError):
-        Manifest.load(saved).format_version = 3  # type: ignore[misc]
+        Manifest.load(saved).format_version = 4  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("version", "found"), [("7", "7"), ("1", "1"), ('"2"', "no integer"), ("[[]]", "no integer")])
 def test_another_version_is_named_even_where_the_rest_differs(saved: Path, version: str, found: str) -> None:
     (saved / "manifest.json").write_text(f'{{"format_version": {version}, "pages": []}}')
-    with pytest.raises(StoreError, match=f"another version: format_version is {found}, this fastbot reads 2"):
+    with pytest.raises(StoreError, match=f"another version: format_version is {found}, this fastbot reads 3"):
         Manifest.load(saved)
 
 

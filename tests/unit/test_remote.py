@@ -228,7 +228,7 @@ def test_damage_here_is_found_and_mended(
         (b"[" * 100_000, "cannot be parsed"),
         (b"[]", "holds no JSON object"),
         (b"{}", "of another version"),
-        (b'{"format_version": 2}', "is damaged"),
+        (b'{"format_version": 3}', "is damaged"),
     ],
 )
 def test_what_is_no_store_is_refused(

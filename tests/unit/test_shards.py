@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datasets_tools import digest
 from datasets_tools.conversion import shards as module
 from datasets_tools.conversion.journal import Rejected
 from datasets_tools.conversion.shards import Shard, ShardResult, ShardWriter, finished, remove_traces, shards_of
+from datasets_tools.digest import Digest
 from datasets_tools.errors import ConversionError
 from datasets_tools.jpeg import Subsampling
 from datasets_tools.pictures import Picture
 from datasets_tools.store.index import Flag, SampleInfo, StoredFormat
+from datasets_tools.store.manifest import FileRecord
 
 SHARD = Shard("train", "train-00001-of-00002", 10, 40)
 LABELS = np.arange(50) % 3
@@ -82,6 +85,21 @@ def test_the_result_says_what_was_written(tmp_path: Path) -> None:
         data = (tmp_path / file.name).read_bytes()
         assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
     assert finished(tmp_path, SHARD) == result
+
+
+def test_a_file_of_many_parts_has_the_digest_of_its_final_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest, "PART_BYTES", 1 << 16)
+    monkeypatch.setattr(module, "CHECKPOINT_SAMPLES", 3)
+    write(tmp_path, 20)
+    result = write(tmp_path)
+    assert result is not None
+    file = tmp_path / result.record.beton.name
+    assert result.record.beton == FileRecord(
+        name=file.name, size=file.stat().st_size, sha256=Digest(file.read_bytes()).text()
+    )
+    assert int(result.record.beton.sha256.split("-")[1]) > 100
 
 
 @pytest.mark.parametrize("first", [10, 11, 13, 25, 39])
