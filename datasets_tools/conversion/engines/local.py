@@ -56,8 +56,12 @@ def run_locally(
         meter.finishing()
         if finishing is not None:
             finishing.result()
-    finally:
+    except BaseException as error:
         finisher.shutdown(cancel_futures=True)
+        if finishing is not None and finishing.cancelled():
+            writer.abandon(error)
+        raise
+    finisher.shutdown()
 
 
 def _written(
