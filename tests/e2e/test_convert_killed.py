@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,9 @@ def started(pictures: Path, store: Path, *options: str) -> subprocess.Popen[byte
     partial = store.with_name(f".{store.name}.partial")
 
     def state() -> dict[str, int]:
-        return {path.name: path.stat().st_mtime_ns for path in partial.glob("*.beton")}
+        with suppress(FileNotFoundError):  # the whole store gets its name just now
+            return {path.name: path.stat().st_mtime_ns for path in partial.glob("*.beton")}
+        return {}
 
     before = state()
     process = subprocess.Popen(command(pictures, store, "--resume", *options), stdout=subprocess.DEVNULL)
