@@ -166,7 +166,8 @@ class Bench:
             convert_source(FolderSource(str(source)), target, options)
             return count
 
-        return Case(name, run, peer, second_peer=second_peer, before=partial(_cleared, target))
+        others = () if second_peer is None else (second_peer,)
+        return Case(name, run, peer, other_peers=others, before=partial(_cleared, target))
 
     def _target(self) -> Path:
         """Return where the output goes: of one run at a time, as `_cleared` empties it before each."""

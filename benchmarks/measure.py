@@ -22,8 +22,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.cores import cores
+
 # A spread beyond this says the machine was too noisy for the figure to be quoted alone.
 NOISY = 0.10
+# Characters a line of a table that goes into a file: one result stays on one line.
+_LOG_WIDTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Case:
         run: does the work once and returns how many pictures it handled.
         peer: the name of the case it is compared with; its own name when it is a peer itself.
         per: divides the rate, for example the cores it may use.
-        second_peer: another case that it is compared with, in a row of its own.
+        other_peers: further cases that it is compared with, each in a row of its own.
         before: called before each run, outside the time.
     """
 
@@ -43,7 +47,7 @@ class Case:
     run: Callable[[], int]
     peer: str
     per: float = 1.0
-    second_peer: str | None = None
+    other_peers: tuple[str, ...] = ()
     before: Callable[[], object] = lambda: None
 
 
@@ -52,7 +56,7 @@ class Result:
     """What a case came to.
 
     Attributes:
-        images_per_s: median over repeats, divided by the case's `per`.
+        images_per_s: median over repeats, divided by the case's `per`; another figure where `unit` says so.
         spread: (max - min) / median over repeats.
         ratio: median over repeats of this case's rate to its peer's in the same repeat.
         repeats: how many were counted.
@@ -96,10 +100,7 @@ def measure(
             if turn >= warmups:
                 rates[case.name].append(rate)
     return [
-        compared(benchmark, case.name, peer, rates, unit)
-        for case in cases
-        for peer in (case.peer, case.second_peer)
-        if peer is not None
+        compared(benchmark, case.name, peer, rates, unit) for case in cases for peer in (case.peer, *case.other_peers)
     ]
 
 
@@ -139,7 +140,7 @@ def conditions() -> dict[str, Any]:
     packages = ("torch", "torchvision", "numpy", "numba", "nvidia-dali-cuda120", "ffcv", "pillow", "triton")
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "load_1min": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "versions": {name: version for name in packages if (version := _version(name))},
@@ -150,18 +151,24 @@ def conditions() -> dict[str, Any]:
 
 def report(results: Sequence[Result], conditions: Mapping[str, Any], json_file: Path | None, title: str) -> None:
     """Print a table, and append one JSON line per result to `json_file` when given."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
     table = Table("case", results[0].unit if results else "", "spread", "ratio", "to", "notes", title=title)
     for result in results:
         noisy = " [yellow]noisy[/]" if result.spread > NOISY else ""
         spread = f"{result.spread:.0%}{noisy}"
-        rate = f"{result.images_per_s:,.0f}"
+        own_unit = "" if result.unit == results[0].unit else f" {result.unit}"
+        rate = f"{figure(result.images_per_s)}{own_unit}"
         table.add_row(result.case, rate, spread, f"{result.ratio:.2f}", result.peer, result.notes)
     console.print(table)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         with json_file.open("a") as out:
             out.writelines(json.dumps(asdict(result) | {"conditions": dict(conditions)}) + "\n" for result in results)
+
+
+def figure(value: float) -> str:
+    """Write a number with three digits, or as many as stand before its point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _processor() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision.transforms.v2 as transforms
@@ -42,9 +43,9 @@ class _Files(Dataset[torch.Tensor]):
         return self._crop(picture)  # type: ignore[no-any-return]
 
 
-def torchvision_loader(files: list[Path], size: int, batch_size: int, num_workers: int) -> Epoch:
+def torchvision_dataloader(files: list[Path], size: int, batch_size: int, num_workers: int) -> DataLoader[torch.Tensor]:
     """torchvision: `decode_jpeg`, `v2.RandomResizedCrop`, a `DataLoader` with persistent worker processes."""
-    loader = DataLoader(
+    return DataLoader(
         _Files(files, size),
         batch_size,
         shuffle=True,
@@ -52,19 +53,34 @@ def torchvision_loader(files: list[Path], size: int, batch_size: int, num_worker
         persistent_workers=True,
         drop_last=True,
     )
+
+
+def torchvision_loader(files: list[Path], size: int, batch_size: int, num_workers: int) -> Epoch:
+    """An epoch of `torchvision_dataloader`."""
+    loader = torchvision_dataloader(files, size, batch_size, num_workers)
     return lambda: sum(len(pixels) for pixels in loader)
 
 
 def dali_loader(
-    folder: Path, count: int, size: int, batch_size: int, num_threads: int, *, fancy_upsampling: bool = False
+    folder: Path,
+    count: int,
+    size: int,
+    batch_size: int,
+    num_threads: int,
+    *,
+    fancy_upsampling: bool = False,
+    hardware_load: float | None = None,
 ) -> Epoch:
-    """DALI on the CPU: `readers.file`, `decoders.image_random_crop`, `resize`, as in its ResNet-50 example.
+    """DALI: `readers.file`, `decoders.image_random_crop`, `resize`, as in its ResNet-50 example.
 
-    `fancy_upsampling` is off by default in DALI; on, its chroma is libjpeg's, as ours and everybody else's is.
+    `fancy_upsampling` is off by default in DALI; on, its chroma is libjpeg's, as ours and everybody else's is. With a
+    `hardware_load` it decodes on the GPU, so much of it on the JPEG engine; without, on the CPU.
     """
     from nvidia.dali import fn, pipeline_def, types
 
-    @pipeline_def(batch_size=batch_size, num_threads=num_threads, device_id=None)
+    on_gpu: dict[str, Any] = {} if hardware_load is None else {"device": "mixed", "hw_decoder_load": hardware_load}
+
+    @pipeline_def(batch_size=batch_size, num_threads=num_threads, device_id=0 if on_gpu else None)
     def pipeline() -> object:
         encoded, _ = fn.readers.file(file_root=str(folder), random_shuffle=True)
         pixels = fn.decoders.image_random_crop(
@@ -74,16 +90,24 @@ def dali_loader(
             num_attempts=10,
             output_type=types.RGB,
             jpeg_fancy_upsampling=fancy_upsampling,
+            **on_gpu,
         )
         return fn.resize(pixels, size=[size, size], interp_type=types.INTERP_LINEAR)
 
     built = pipeline()
     built.build()
-    steps = count // batch_size
+    built.schedule_run()  # the first of all begins several batches: dropped here
+    while not built.empty():
+        built.outputs()
+    steps, depth = count // batch_size, 2  # depth: DALI's own
 
     def epoch() -> int:
-        for _ in range(steps):
-            built.run()
+        # As `run` does, but each epoch begins and ends with nothing under way: every other loader's does.
+        for step in range(steps + depth):
+            if step >= depth:
+                built.outputs()
+            if step < steps:
+                built.schedule_run()
         return steps * batch_size
 
     return epoch

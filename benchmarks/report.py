@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.measure import NOISY
+from benchmarks.measure import NOISY, figure
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -33,16 +33,19 @@ def table(file: Path) -> str:
     results = [json.loads(line) for line in file.read_text().splitlines()]
     rows = [_conditions(results[0]["conditions"]), ""]
     unit = results[0]["unit"]
-    rows += [f"| case | threads | {unit} | spread | ratio | to |", "|---|---|---|---|---|---|"]
-    rows += [_row(result, unit) for result in results]
+    has_notes = any(result["notes"] for result in results)
+    header = f"| case | threads | {unit} | spread | ratio | to |" + " notes |" * has_notes
+    rows += [header, "|---" * header.count(" |") + "|"]
+    rows += [_row(result, unit) + f" {result['notes']} |" * has_notes for result in results]
     return "\n".join(rows) + "\n"
 
 
 def _row(result: dict[str, Any], unit: str) -> str:
     noisy = " (noisy)" if result["spread"] > NOISY else ""
     own_unit = "" if result["unit"] == unit else f" {result['unit']}"
+    threads = result["details"].get("threads") or result["conditions"].get("threads", "")
     return (
-        f"| {result['case']} | {result['conditions'].get('threads', '')} | {result['images_per_s']:,.0f}{own_unit} "
+        f"| {result['case']} | {threads} | {figure(result['images_per_s'])}{own_unit} "
         f"| {result['spread']:.0%}{noisy} | {result['ratio']:.2f} | {result['peer']} |"
     )
 

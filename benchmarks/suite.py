@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from benchmarks import augment, convert, corpus, loader, plan, report, step
+from benchmarks import augment, augment_gpu, convert, corpus, delivery, loader, plan, report, step
 
 app = typer.Typer(
     help="Measure this machine: every rate beside a peer in the same run.", no_args_is_help=True, add_completion=False
@@ -14,5 +14,7 @@ app.command(name="convert")(convert.command)
 app.command(name="loader")(loader.loader)
 app.command(name="plan")(plan.command)
 app.command(name="augment")(augment.command)
+app.command(name="augment-gpu")(augment_gpu.command)
+app.command(name="delivery")(delivery.command)
 app.command(name="step")(step.step)
 app.command(name="report")(report.command)

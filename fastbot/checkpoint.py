@@ -38,6 +38,7 @@ class Conditions:
         world_size: ranks.
         device: type of device.
         backend: which decoder made the pixels.
+        on_bad_image: what became of pictures that cannot be used. Who goes on from where one ended a run changes this.
     """
 
     versions: Mapping[str, str]
@@ -45,6 +46,7 @@ class Conditions:
     world_size: int
     device: str
     backend: str
+    on_bad_image: str = "fail"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from fastbot.errors import RecipeError, RunError
+from pipelines.cores import cores as cores
 
 # A rank that waits longer than this for another is waiting for a dead one; an evaluation or a checkpoint is shorter.
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -66,6 +67,12 @@ class Ranks:
         if self.world_size > 1:
             dist.all_reduce(values, dist.ReduceOp.MAX)
         return values
+
+    def union(self, ids: Sequence[int], size: int) -> list[int]:
+        """Return what any rank has of the ids 0 to `size` - 1, in ascending order; every rank must call it."""
+        present = torch.zeros(size, dtype=torch.uint8, device=self.device)
+        present[list(ids)] = 1
+        return self.max(present).nonzero().flatten().tolist()
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -201,13 +208,3 @@ def say_farewell() -> None:
     """Tell the launcher, if there is one, that the run was asked to stop and has saved."""
     if _FAREWELL in os.environ:
         Path(os.environ[_FAREWELL]).touch()
-
-
-def cores() -> int:
-    """Return the CPU cores this process may use: its affinity, or its container's quota where that is less."""
-    available = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return available if quota == "max" else max(1, min(available, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return available

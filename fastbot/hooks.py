@@ -101,6 +101,8 @@ class ReadMetrics:
             RunError: the loss is not finite.
         """
         for since, now, reading in self._unread:
+            if reading.is_empty():
+                continue  # every picture was skipped
             scores = reading.means()
             _check_finite(scores["loss"], since.step, now.step)
             values = {"loss": scores["loss"], "top1": scores["top1"]} | self._rates(since, now)

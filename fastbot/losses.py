@@ -39,8 +39,9 @@ class CrossEntropy:
         """Return the weighted mean of the rows' losses, `sum(weight * loss) / max(sum(weight), 1)`.
 
         Under DDP each rank averages its own rows and DDP averages the ranks' gradients. That is the gradient of the
-        global mean because training batches have as many rows on every rank, all of weight 1. Losses to be *summed*
-        over batches or ranks, as in evaluation with padded rows, are those of `per_sample`.
+        global mean because training batches have as many rows on every rank, all of weight 1; where a picture was
+        skipped (weight 0), the rows beside it on its rank count for it. Losses to be *summed* over batches or ranks, as
+        in evaluation with padded rows, are those of `per_sample`.
 
         Args:
             logits: (N, K), K at least 2, any floating type; the loss is computed in float32.

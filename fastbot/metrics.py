@@ -70,9 +70,16 @@ class Reading:
 
     def means(self) -> dict[str, float]:
         """Wait for the copy and return `loss`, `top1` and `top5`."""
+        return means(self._read())
+
+    def is_empty(self) -> bool:
+        """Wait for the copy and return whether no row had any weight."""
+        return self._read()[-1].item() == 0
+
+    def _read(self) -> torch.Tensor:
         if self._arrived is not None:
             self._arrived.synchronize()
-        return means(self._values)
+        return self._values
 
 
 def means(sums: torch.Tensor) -> dict[str, float]:

@@ -153,6 +153,7 @@ class Trainer:
             "train_s": self.clock.seconds(),
             "wait_s": self.waited.seconds(),
             "wall_s": self.wall.seconds(),
+            "bad_pictures": self._bad_pictures(),
         }
 
     def summary(self) -> dict[str, Any]:
@@ -160,7 +161,8 @@ class Trainer:
 
         Returns:
             `steps`, `world_size`, `images_per_s` (of training alone), `data_wait_fraction` (of training time, on the
-            rank that waited longest: the others wait for it) and `wall_s`.
+            rank that waited longest: the others wait for it), `wall_s`, and `bad_pictures`, how many samples could not
+            be used.
         """
         train_s = self.clock.seconds()
         waited = torch.tensor(self.waited.seconds(), device=self.ranks.device, dtype=torch.float64)
@@ -170,7 +172,13 @@ class Trainer:
             "images_per_s": self.step * self.recipe.data.global_batch_size / train_s,
             "data_wait_fraction": self.ranks.max(waited).item() / train_s,
             "wall_s": self.wall.seconds(),
+            "bad_pictures": sum(map(len, self._bad_pictures().values())),
         }
+
+    def _bad_pictures(self) -> dict[str, list[int]]:
+        """Return the ids of samples that could not be used, of all ranks; every rank must call it."""
+        pipelines = {"train": self.train_data, "eval": self.eval_data}
+        return {name: self.ranks.union(data.bad_pictures.ids, data.num_samples) for name, data in pipelines.items()}
 
     def load_state(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Go back to where a checkpoint stands.
@@ -189,6 +197,8 @@ class Trainer:
         self.wall = Clock(self.ranks.device, state["wall_s"])
         self.wall.start()
         self.waited.start_at(state["wait_s"])
+        self.train_data.bad_pictures.remember(state["bad_pictures"]["train"])
+        self.eval_data.bad_pictures.remember(state["bad_pictures"]["eval"])
         if self.ranks.is_first:  # the sums of all ranks; the others go on from zero
             self.sums.values.copy_(state["sums"])
 

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import IntEnum
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+class Operation(IntEnum):
+    """What a layer of RandAugment or TrivialAugment does to a picture of 8-bit pixels, as Pillow does it.
+
+    The argument's unit stands behind each. Geometric ones fill what comes from outside with the spec's fill colour.
+    """
+
+    IDENTITY = 0
+    AUTO_CONTRAST = 1
+    EQUALIZE = 2
+    INVERT = 3
+    ROTATE = 4  # degrees, counter-clockwise
+    POSTERIZE = 5  # bits kept, 0 to 8
+    SOLARIZE = 6  # threshold: values from it on are inverted
+    SOLARIZE_ADD = 7  # added, up to 255, to values below 128
+    COLOR = 8  # factor, as in PIL.ImageEnhance
+    CONTRAST = 9  # factor
+    BRIGHTNESS = 10  # factor
+    SHARPNESS = 11  # factor
+    SHEAR_X = 12  # columns a row, to the left
+    SHEAR_Y = 13  # rows a column, upwards
+    TRANSLATE_X = 14  # pixels, to the left
+    TRANSLATE_Y = 15  # pixels, upwards
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +61,17 @@ class BatchPlan:
         jitter: float32 (n, 3), factors: (hue, saturation, brightness) or (brightness, contrast, saturation).
         jitter_order: int8 (n, 3), the order in which those three apply (HSV jitter is one step and ignores it).
         lighting: float32 (n, 3), PCA-lighting coefficients alpha, before the eigenvalues.
-        partner: int64 (n,), the *row* (of this rank) each row mixes with; itself where nothing mixes.
+        operations: int8 (n, L), the `Operation` of each of L layers, applied after mirroring; L may be 0.
+        arguments: float32 (n, L), the argument of each, in the unit that `Operation` says.
+        erase: int32 (n, 4), top, left, height, width in output pixels of what random erasing overwrites; height 0
+            where nothing is erased.
+        noise: uint32 (n, 2), the key of each row's own random numbers: what erased pixels become.
+        partner: int64 (n,), the *row* (of this rank) each row mixes with; itself where nothing mixes. The partner's
+            partner is the row itself.
         lam: float32 (n,), the row's own share; 1 where nothing mixes.
+        cut: int32 (n, 4), top, left, height, width in output pixels of what CutMix takes from the partner; height 0
+            where pictures are blended by `lam` instead. Where it is not, `lam` is the share of pixels outside of it.
+        interpolation: how pixels are resampled, the same for every row.
     """
 
     epoch: int
@@ -50,8 +86,27 @@ class BatchPlan:
     jitter: NDArray[np.float32]
     jitter_order: NDArray[np.int8]
     lighting: NDArray[np.float32]
+    operations: NDArray[np.int8]
+    arguments: NDArray[np.float32]
+    erase: NDArray[np.int32]
+    noise: NDArray[np.uint32]
     partner: NDArray[np.int64]
     lam: NDArray[np.float32]
+    cut: NDArray[np.int32]
+    interpolation: Interpolation
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a backend made of a plan.
+
+    Attributes:
+        pixels: uint8 (n, H, W, 3) RGB, on the host or the device.
+        failed: why rows have no picture, by row; their pixels are 0.
+    """
+
+    pixels: torch.Tensor
+    failed: Mapping[int, Exception]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +118,8 @@ class Batch:
         labels: int64 (n,), each row's own label.
         targets: what the loss compares with: `labels` itself, or float32 (n, K) once mixed.
         ids: int64 (n,), sample ids, on the CPU.
-        weight: float32 (n,), on the device; 0 marks padding. Losses and metrics are weighted sums.
+        weight: float32 (n,), on the device; 0 marks padding and pictures that were skipped. Losses and metrics are
+            weighted sums.
     """
 
     images: torch.Tensor
@@ -86,13 +142,22 @@ class Plan(Protocol):
         """Rows of each of this rank's batches."""
         ...
 
-    @property
-    def output_size(self) -> tuple[int, int]:
-        """Height and width of every output picture, in pixels."""
+    def output_size(self, epoch: int) -> tuple[int, int]:
+        """Return height and width of the output pictures of `epoch` (from 0), in pixels."""
         ...
 
     def batch(self, epoch: int, step: int) -> BatchPlan:
         """Return this rank's share of global batch `step` (from 0) of `epoch` (from 0)."""
+        ...
+
+    def substituted(self, plan: BatchPlan, rows: Sequence[int], attempt: int) -> BatchPlan:
+        """Return a plan of `rows` of `plan` alone, for other samples that are drawn for them.
+
+        Args:
+            plan: what `batch` returned.
+            rows: whose samples cannot be used.
+            attempt: from 0; each draws other samples. The same on every world size.
+        """
         ...
 
 
@@ -101,15 +166,13 @@ class Backend(Protocol):
 
     name: str
 
-    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[torch.Tensor]:
-        """Yield one uint8 (n, H, W, 3) RGB tensor per plan, in the order of `plans`, decoding ahead.
+    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[Decoded]:
+        """Yield the pixels of each plan, in the order of `plans`, decoding ahead.
 
-        A tensor is valid until the next one is requested. Closing the iterator, exhausting it, or an error in it
-        stops every thread it started. `plans` is consumed lazily, a bounded number ahead.
-
-        Raises:
-            BadPictureError: a picture cannot be decoded.
-            DamagedSampleError: a sample's bytes fail their checksum.
+        Pixels are valid until the next are requested. A row that cannot be decoded (`BadPictureError`), or whose bytes
+        fail their checksum (`DamagedSampleError`), is zeros and named in `failed`; the rows beside it are whole.
+        Closing the iterator, exhausting it, or an error in it stops every thread it started. `plans` is consumed
+        lazily, a bounded number ahead; all have as many rows and the same output size as the first.
         """
         ...
 

@@ -1,4 +1,7 @@
-"""Which rectangle of a picture becomes the output: random resized crops for training, centre crops for evaluation."""
+"""Which rectangle of a picture becomes the output, and of what size.
+
+Random resized crops for training, whose output may grow with the epochs; centre crops for evaluation.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipelines import philox
+from pipelines.spec import SizeRamp
 
 Rectangle = tuple[int, int, int, int]
 
@@ -107,3 +111,23 @@ def centre_boxes(
     resized = (resize_size * sides / short).astype(np.int64)
     offsets = np.rint((resized - crop_size) / 2)
     return np.concatenate([offsets * sides / resized, crop_size * sides / resized], axis=1)
+
+
+def ramped_size(ramp: SizeRamp | None, crop_size: int, epoch: int) -> int:
+    """Return the side of the training crops of an epoch, in pixels.
+
+    Args:
+        ramp: how they grow; None where they do not.
+        crop_size: what they grow to.
+        epoch: from 0.
+
+    Source: `get_resolution` of FFCV's ImageNet recipe. Here rounding does not leave the range from `start_size` to
+    `crop_size`; that matters only where these are not multiples of `ramp.multiple` themselves.
+    """
+    if ramp is None or epoch >= ramp.end_epoch:
+        return crop_size
+    if epoch <= ramp.start_epoch:
+        return ramp.start_size
+    side = np.interp(epoch, [ramp.start_epoch, ramp.end_epoch], [ramp.start_size, crop_size])
+    rounded = int(np.round(side / ramp.multiple)) * ramp.multiple
+    return min(max(rounded, ramp.start_size), crop_size)

@@ -1,107 +1,221 @@
-"""Which sample stands where: the order of an epoch, and the positions in it that a rank holds."""
+"""Which sample stands at each position of an epoch, and which stands in for one that cannot be used.
+
+Positions of an epoch count over all ranks and batches: orders know neither, so that every world size, and a run that
+is resumed on another, sees the same batches.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from pipelines import philox
-from pipelines.errors import SpecError
+from pipelines.errors import PipelineError, SpecError
+from pipelines.permutations import block_permutation, permutation
+from pipelines.spec import BlockShuffle, Order, RepeatAugment, Shuffle, Weighted
 
-_2_32, _LOW, _32 = np.uint64(2**32), np.uint64(2**32 - 1), np.uint64(32)
+
+class EpochOrder(Protocol):
+    """A pure function of (epoch, position in the epoch)."""
+
+    def ids(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return int64 (n,): the sample ids at `positions`, int64 (n,), of `epoch`."""
+        ...
+
+    def others(
+        self, epoch: int, positions: NDArray[np.int64], ids: NDArray[np.int64], attempt: int
+    ) -> NDArray[np.int64]:
+        """Return int64 (n,): samples other than `ids` for `positions`, drawn anew for each `attempt` (from 0).
+
+        Raises:
+            PipelineError: there are no others.
+        """
+        ...
 
 
-# Releases the GIL: for ImageNet this takes tens of milliseconds, in which decoding threads go on.
 @njit(cache=True, nogil=True)
-def _shuffled(key: np.uint64, epoch: int, size: int) -> NDArray[np.int32]:
-    """Return a uniformly random permutation of 0 to size - 1.
-
-    Source: Fisher-Yates shuffle, its exactly uniform integers by Lemire, "Fast random integer generation in an
-    interval", 2019.
-    """
-    order = np.arange(size, dtype=np.int32)  # int32: half the cache misses of int64
-    drawn = np.empty(4, np.uint64)
-    num_drawn = 0
-    for last in range(size - 1, 0, -1):
-        bound = np.uint64(last + 1)
-        while True:
-            place = num_drawn & 3
-            if place == 0:
-                drawn[0], drawn[1], drawn[2], drawn[3] = philox.words(key, epoch, philox.ORDER, 0, num_drawn >> 2)
-            num_drawn += 1
-            product = drawn[place] * bound
-            remainder = product & _LOW
-            # The first comparison nearly always settles it, and spares the division.
-            if remainder >= bound or remainder >= (_2_32 - bound) % bound:
-                break
-        other = product >> _32  # stays unsigned: a signed index would be tested for being negative
-        order[last], order[other] = order[other], order[last]
-    return order
+def _substitute_uniforms(
+    key: np.uint64, epoch: int, positions: NDArray[np.int64], attempt: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    one, two = np.empty(len(positions)), np.empty(len(positions))
+    for k in range(len(positions)):
+        word_a, word_b, _, _ = philox.words(key, epoch, philox.SUBSTITUTE, positions[k], attempt)
+        one[k], two[k] = philox.unit(word_a), philox.unit(word_b)
+    return one, two
 
 
-# Two: an evaluation of another epoch, or a second pipeline, should not shuffle the current one anew.
-@lru_cache(maxsize=2)
-def permutation(key: np.uint64, epoch: int, size: int) -> NDArray[np.int32]:
-    """Return the random order of an epoch; the last two are kept.
+class PermutedOrder:
+    """Every sample as often as any other, in the order of a permutation; substitutes are drawn uniformly.
 
     Args:
         key: the generator's, from `philox.key`.
-        epoch: from 0.
-        size: number of samples, below 2**31.
-
-    Returns:
-        int32 (size,), read-only: the sample id at each position of the epoch.
+        num_samples: of the split.
+        permute: returns the permutation of an epoch.
+        repeats: copies of each sample, one after the other.
     """
-    order: NDArray[np.int32] = _shuffled(key, epoch, size)
-    order.flags.writeable = False
-    return order
+
+    def __init__(
+        self, key: np.uint64, num_samples: int, permute: Callable[[int], NDArray[np.int32]], repeats: int = 1
+    ) -> None:
+        self._key = key
+        self._num_samples = num_samples
+        self._permute = permute
+        self._repeats = repeats
+
+    def ids(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """See `EpochOrder`."""
+        ids: NDArray[np.int64] = self._permute(epoch)[positions // self._repeats].astype(np.int64)
+        return ids
+
+    def others(
+        self, epoch: int, positions: NDArray[np.int64], ids: NDArray[np.int64], attempt: int
+    ) -> NDArray[np.int64]:
+        """See `EpochOrder`."""
+        if self._num_samples < 2:
+            raise PipelineError("the split holds one sample: none can stand in for it")
+        uniform, _ = _substitute_uniforms(self._key, epoch, positions, attempt)
+        others: NDArray[np.int64] = (uniform * (self._num_samples - 1)).astype(np.int64)
+        others += others >= ids
+        return others
 
 
-def check_rank(rank: int, world_size: int) -> None:
-    """Check that `rank` is one of `world_size` ranks.
-
-    Raises:
-        SpecError: it is not.
-    """
-    if not 0 <= rank < world_size:
-        raise SpecError(f"rank is {rank} of world_size {world_size}: ranks count from 0 to world_size - 1")
-
-
-def allowed_world_sizes(num_groups: int) -> list[int]:
-    """Return the numbers of ranks that `num_groups` groups of rows can be shared out over: its divisors."""
-    return [n for n in range(1, num_groups + 1) if num_groups % n == 0]
-
-
-def check_world_size(world_size: int, global_batch_size: int, group: int) -> None:
-    """Check that every rank gets the same number of rows and whole mix groups.
+class WeightedOrder:
+    """Each position is drawn by itself, with replacement: a class by its weight, then one of its samples uniformly.
 
     Args:
-        world_size: number of ranks.
-        global_batch_size: rows of a batch over all ranks, a multiple of `group`.
-        group: rows that mix with each other; 1 if none do.
+        key: the generator's, from `philox.key`.
+        labels: int64 (N,), from 0.
+        weights: float64 (K,), of classes, at least 0; 0 where a class has no samples, and not all 0.
+    """
+
+    def __init__(self, key: np.uint64, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
+        self._key = key
+        self._labels = labels
+        self._counts = np.bincount(labels, minlength=len(weights))
+        # Samples sorted by class, where each class begins in that, and the place of each sample within its class.
+        self._members = np.argsort(labels, kind="stable").astype(np.int32)
+        self._starts = np.cumsum(self._counts) - self._counts
+        self._places = np.empty(len(labels), np.int32)
+        self._places[self._members] = np.arange(len(labels)) - self._starts[labels[self._members]]
+        shares = weights / weights.sum()
+        self._upper = np.cumsum(shares)
+        self._share_of_sample = shares / np.maximum(self._counts, 1)
+        drawable = np.flatnonzero(shares)
+        self._last_class = drawable[-1]
+        self._num_drawable = int(self._counts[drawable].sum())
+
+    def ids(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """See `EpochOrder`."""
+        drawn: NDArray[np.float64] = philox.uniforms(self._key, epoch, philox.ORDER, positions)
+        classes = self._classes(drawn[:, 0])
+        return self._samples(classes, (drawn[:, 1] * self._counts[classes]).astype(np.int64))
+
+    def others(
+        self, epoch: int, positions: NDArray[np.int64], ids: NDArray[np.int64], attempt: int
+    ) -> NDArray[np.int64]:
+        """See `EpochOrder`. The others keep their weights among each other."""
+        if self._num_drawable < 2:
+            raise PipelineError("order.weights leave one sample that can be drawn: none can stand in for it")
+        for_class, for_place = _substitute_uniforms(self._key, epoch, positions, attempt)
+        own = self._labels[ids]
+        # The sample's own share is taken out of the end of its class's.
+        missing = self._share_of_sample[own]
+        drawn = for_class * (self._upper[-1] - missing)
+        classes = self._classes(drawn + np.where(drawn >= self._upper[own] - missing, missing, 0))
+        same = classes == own
+        places = (for_place * (self._counts[classes] - same)).astype(np.int64)
+        places += same & (places >= self._places[ids])
+        # By a rounding error the class may be its own where that has no other sample.
+        return self._samples(classes, np.minimum(places, self._counts[classes] - 1))
+
+    def _classes(self, drawn: NDArray[np.float64]) -> NDArray[np.int64]:
+        # The sum of all shares may be rounded to less than what was drawn.
+        classes: NDArray[np.int64] = np.minimum(np.searchsorted(self._upper, drawn, side="right"), self._last_class)
+        return classes
+
+    def _samples(self, classes: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+        ids: NDArray[np.int64] = self._members[self._starts[classes] + places].astype(np.int64)
+        return ids
+
+
+def _checked_labels(labels: NDArray[np.int64] | None, num_samples: int) -> NDArray[np.int64]:
+    if labels is None:
+        raise SpecError(
+            "order.kind is weighted, but the split's labels were not given: pass labels=, one for each sample"
+        )
+    if labels.shape != (num_samples,):
+        raise SpecError(f"labels {labels.shape} must be one number for each of the {num_samples} samples")
+    if labels.min() < 0:
+        raise SpecError(f"sample {int(np.argmin(labels))} has the label {labels.min()}: labels count from 0")
+    return np.ascontiguousarray(labels, np.int64)
+
+
+def class_weights(order: Weighted, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the weight of each class.
+
+    Args:
+        order: `weights`, or the `power` that balances classes by.
+        labels: int64 (N,), from 0.
+
+    Returns:
+        float64 (K,): how often a class is drawn, in any unit. Classes without samples have 0.
 
     Raises:
-        SpecError: it does not divide the number of groups; lists the numbers that do.
+        SpecError: `weights` are not one for each class, all 0, or not 0 for a class that has no samples.
     """
-    allowed = allowed_world_sizes(global_batch_size // group)
-    if world_size in allowed:
-        return
-    mixing = f" in mix groups of {group}" if group > 1 else ""
-    raise SpecError(
-        f"{world_size} ranks cannot share out a global_batch_size of {global_batch_size}{mixing} evenly: it takes "
-        f"{', '.join(map(str, allowed))} ranks; start one of these numbers (--nproc), or change global_batch_size"
-        f"{' or mix.group' if mixing else ''}"
-    )
+    if order.weights is None:
+        counts = np.bincount(labels)
+        return np.where(counts > 0, np.float_power(counts, 1 - order.power), 0)
+    weights = np.array(order.weights, np.float64)
+    if len(weights) <= labels.max():
+        raise SpecError(
+            f"order.weights has {len(weights)} numbers, but labels go up to {labels.max()}: give one for each class"
+        )
+    empty = np.flatnonzero((np.bincount(labels, minlength=len(weights)) == 0) & (weights > 0))
+    if len(empty):
+        raise SpecError(
+            f"order.weights gives class {empty[0]} the weight {weights[empty[0]]}, but the split has no samples of it: "
+            "give it 0"
+        )
+    if not weights.any():
+        raise SpecError("order.weights are all 0: give at least one class a positive weight")
+    return weights
 
 
-def positions_of_rank(rows: int, rank: int, world_size: int) -> NDArray[np.int64]:
-    """Return int64 (rows,), read-only: the positions in the global batch that a rank holds, every `world_size`-th.
+def build_order(
+    order: Order, key: np.uint64, num_samples: int, global_batch_size: int, labels: NDArray[np.int64] | None
+) -> EpochOrder:
+    """Return the order of training epochs that a spec asks for.
 
-    Source: the striding of PyTorch's and timm's distributed samplers.
+    With `RepeatAugment`, position p shows sample p // repeats of the shuffle: ranks, which hold every R-th position,
+    get what timm's `RepeatAugSampler` gives them, for timm's permutation. The length may differ: here an epoch is the
+    N // B whole batches that N samples fill, as ever. timm keeps N // 256 * 256 // R samples a rank: as many
+    whole batches where B is a multiple of 256, otherwise as many or fewer. (Below 256 samples it keeps N / R rounded
+    up, which may be a batch more.)
+
+    Args:
+        order: which.
+        key: the generator's, from `philox.key`.
+        num_samples: of the split.
+        global_batch_size: at most `num_samples`.
+        labels: int64 (N,), from 0; only `Weighted` needs them.
+
+    Raises:
+        SpecError: what `Weighted` needs is missing or makes no sense.
     """
-    positions = rank + world_size * np.arange(rows, dtype=np.int64)
-    positions.flags.writeable = False
-    return positions
+    match order:
+        case Weighted():
+            labels = _checked_labels(labels, num_samples)
+            return WeightedOrder(key, labels, class_weights(order, labels))
+        case BlockShuffle(block=block, pool=pool):
+            sizes = {"size": num_samples, "block": block, "pool": pool, "global_batch_size": global_batch_size}
+            return PermutedOrder(key, num_samples, partial(block_permutation, key, **sizes))
+        case RepeatAugment(repeats=repeats):
+            return PermutedOrder(key, num_samples, partial(permutation, key, size=num_samples), repeats)
+        case Shuffle():
+            return PermutedOrder(key, num_samples, partial(permutation, key, size=num_samples))

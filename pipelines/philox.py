@@ -4,7 +4,8 @@ Key = the seed. Counter = (block, index, epoch, purpose): `index` is a position 
 and an algorithm that rejects goes on to further blocks of the same index. Nothing here holds state.
 
 Numba caches compiled code by file, and does not look at what a function calls: after a change of this file, remove
-`pipelines/__pycache__`, or `crops` and `order` go on with the old generator.
+`pipelines/__pycache__`, or what draws in compiled code (`crops`, `permutations`, `operations_plan`, `erasing_plan`)
+goes on with the old generator.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from pipelines.errors import SpecError
 
 # What a number is for: part of the counter, so that switching one thing off leaves the others as they were.
-ORDER, CROP, FLIP, JITTER, LIGHTING, LAMBDA = range(6)
+ORDER, CROP, FLIP, JITTER, LIGHTING, LAMBDA, OPERATION, ERASE, NOISE, CUT, SUBSTITUTE = range(11)
 
 # Multipliers and key increments of Philox4x32. Source: Salmon et al. 2011, table 2, and Random123 `philox.h`.
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

@@ -6,29 +6,28 @@ asked for in any order, on any rank, in any process.
 
 from __future__ import annotations
 
-from itertools import permutations
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from pipelines import philox
 from pipelines.batch import BatchPlan
-from pipelines.crops import centre_boxes, random_resized_crops
+from pipelines.colour_plan import ColourPlan
+from pipelines.constants import constant
+from pipelines.crops import centre_boxes, ramped_size, random_resized_crops
+from pipelines.erasing_plan import ErasingPlan
 from pipelines.errors import PipelineError, SpecError
-from pipelines.mixing_plan import MixingPlan, mix_group
-from pipelines.order import check_rank, check_world_size, permutation, positions_of_rank
-from pipelines.spec import ContrastJitter, DataSpec, HsvJitter, Jitter
+from pipelines.mixing_plan import build_mixing_plan, mix_group
+from pipelines.operations_plan import build_operations_plan
+from pipelines.order import build_order
+from pipelines.ranks import check_rank, check_world_size, positions_of_rank
+from pipelines.spec import DataSpec
 
-_ORDERS_OF_THREE = np.array(list(permutations(range(3))), np.int8)
 _NUM_EPOCHS = 2**32  # the epoch is one 32-bit word of the counter
-
-
-def _constant(value: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Return a read-only array that all batches share."""
-    array = np.full(shape, value, dtype)
-    array.flags.writeable = False
-    return array
+_ROW_FIELDS = [f.name for f in fields(BatchPlan) if f.name not in ("epoch", "step", "output_size", "interpolation")]
 
 
 def _checked_sizes(
@@ -55,19 +54,30 @@ def _check_place(epoch: int, step: int, steps_per_epoch: int) -> None:
         raise PipelineError(f"step {step} cannot be planned: the steps of an epoch are 0 to {steps_per_epoch - 1}")
 
 
-def _jitter_ranges(jitter: Jitter) -> NDArray[np.float64]:
-    """Return float64 (3, 2): the range of each factor, in the order of `BatchPlan.jitter`."""
-    match jitter:
-        case HsvJitter():
-            return np.array([jitter.hue, jitter.saturation, jitter.brightness])
-        case ContrastJitter():
-            return np.array([[1 - x, 1 + x] for x in (jitter.brightness, jitter.contrast, jitter.saturation)])
-        case _:
-            return np.ones((3, 2))
+def _nothing_drawn(rows: int) -> dict[str, NDArray[Any]]:
+    """Return those fields of a `BatchPlan` that leave a picture as its crop is, read-only."""
+    return {
+        "flip": constant(False, (rows,), np.bool_),
+        "jitter": constant(1, (rows, 3), np.float32),
+        "jitter_order": constant(range(3), (rows, 3), np.int8),
+        "lighting": constant(0, (rows, 3), np.float32),
+        "operations": constant(0, (rows, 0), np.int8),
+        "arguments": constant(0, (rows, 0), np.float32),
+        "erase": constant(0, (rows, 4), np.int32),
+        "noise": constant(0, (rows, 2), np.uint32),
+    } | _nothing_mixed(rows)
+
+
+def _nothing_mixed(rows: int) -> dict[str, NDArray[Any]]:
+    return {
+        "partner": constant(range(rows), (rows,), np.int64),
+        "lam": constant(1, (rows,), np.float32),
+        "cut": constant(0, (rows, 4), np.int32),
+    }
 
 
 class TrainPlan:
-    """Plans training: a random order of each epoch without its tail, and what BoT does to each picture.
+    """Plans training: an order of each epoch without its tail, and what the recipe does to each picture.
 
     Row k of rank r is position r + k * world_size of the global batch, and its random numbers are keyed by its
     position in the epoch: every allowed world size sees the same global batches.
@@ -75,16 +85,17 @@ class TrainPlan:
     Args:
         spec: what to draw.
         heights, widths: int32 (N,), of the split's pictures by sample id, in pixels.
+        labels: int64 (N,), by sample id; only a weighted order needs them.
         seed: 0 to 2**64 - 1.
         rank, world_size: which share of each global batch to plan.
 
     Attributes:
-        steps_per_epoch, rows, output_size: see `Plan`.
+        steps_per_epoch, rows: see `Plan`.
 
     Raises:
         SpecError: the split cannot fill a batch, the ranks cannot share one out, or an argument makes no sense.
 
-    Source: BoT sections 2.1 and 5.4.
+    Source: BoT sections 2.1 and 5.4; RSB section 3, as timm draws it.
     """
 
     def __init__(
@@ -94,6 +105,7 @@ class TrainPlan:
         widths: NDArray[np.int32],
         *,
         seed: int,
+        labels: NDArray[np.int64] | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -110,13 +122,18 @@ class TrainPlan:
         self._key = philox.key(seed)
         self.steps_per_epoch = len(heights) // batch_size
         self.rows = batch_size // world_size
-        self.output_size = (spec.crop_size, spec.crop_size)
         self._positions = positions_of_rank(self.rows, rank, world_size)
-        self._weight = _constant(1, (self.rows,), np.float32)
-        self._mixing = MixingPlan(spec.mix, batch_size, self._positions, world_size)
-        self._jitter_low, jitter_high = _jitter_ranges(spec.jitter).T
-        self._jitter_span = jitter_high - self._jitter_low
-        self._jitter_in_order = _constant(range(3), (self.rows, 3), np.int8)
+        self._weight = constant(1, (self.rows,), np.float32)
+        self._order = build_order(spec.order, self._key, len(heights), batch_size, labels)
+        self._colours = ColourPlan(spec.jitter, spec.lighting_std, self._key, self.rows)
+        self._operations = build_operations_plan(spec.auto_augment, self._key, self.rows)
+        self._erasing = ErasingPlan(spec.erasing, self._key, self.rows)
+        self._mixing = build_mixing_plan(spec.mix, self._key, batch_size, self._positions, world_size)
+
+    def output_size(self, epoch: int) -> tuple[int, int]:
+        """Return height and width of the output pictures of `epoch` (from 0), in pixels."""
+        side = ramped_size(self._spec.size_ramp, self._spec.crop_size, epoch)
+        return side, side
 
     def batch(self, epoch: int, step: int) -> BatchPlan:
         """Return this rank's share of global batch `step` (from 0) of `epoch` (from 0).
@@ -125,14 +142,18 @@ class TrainPlan:
             PipelineError: there is no such epoch or step.
         """
         _check_place(epoch, step, self.steps_per_epoch)
+        output_size = self.output_size(epoch)
         index = step * self._spec.global_batch_size + self._positions
-        ids = permutation(self._key, epoch, len(self._heights))[index].astype(np.int64)
+        ids = self._order.ids(epoch, index)
         windows = self._windows(epoch, index, ids)
-        jitter, jitter_order = self._jitter(epoch, index)
+        jitter, jitter_order = self._colours.jitter(epoch, index)
+        operations, arguments = self._operations.draw(epoch, index, output_size)
+        erase, noise = self._erasing.rectangles(epoch, index, output_size)
+        lam, cut = self._mixing.shares(epoch, step, output_size)
         return BatchPlan(
             epoch=epoch,
             step=step,
-            output_size=self.output_size,
+            output_size=output_size,
             positions=self._positions,
             ids=ids,
             weight=self._weight,
@@ -141,10 +162,39 @@ class TrainPlan:
             flip=philox.uniforms(self._key, epoch, philox.FLIP, index)[:, 0] < self._spec.flip,
             jitter=jitter,
             jitter_order=jitter_order,
-            lighting=self._lighting(epoch, index),
+            lighting=self._colours.lighting(epoch, index),
+            operations=operations,
+            arguments=arguments,
+            erase=erase,
+            noise=noise,
             partner=self._mixing.partner,
-            lam=self._mixing.lambdas(self._key, epoch, step),
+            lam=lam,
+            cut=cut,
+            interpolation=self._spec.interpolation,
         )
+
+    def substituted(self, plan: BatchPlan, rows: Sequence[int], attempt: int) -> BatchPlan:
+        """Return a plan of `rows` of `plan` alone, for other samples that are drawn for them.
+
+        What is drawn depends on a row's position in the epoch and `attempt`, so it is the same on every world size.
+        The crops are drawn from the rows' own numbers, for the other pictures' sizes; all else is as it was. Only
+        nothing mixes: partners need not be among `rows`. The batch that gets the pictures mixes by its own plan.
+
+        Args:
+            plan: what `batch` returned.
+            rows: whose samples cannot be used.
+            attempt: from 0; each draws other samples than the plan's, though maybe those of another attempt.
+
+        Raises:
+            PipelineError: there are no other samples.
+        """
+        kept = np.asarray(rows, np.int64)
+        index = plan.step * self._spec.global_batch_size + plan.positions[kept]
+        ids = self._order.others(plan.epoch, index, plan.ids[kept], attempt)
+        windows = self._windows(plan.epoch, index, ids)
+        as_before = {name: getattr(plan, name)[kept] for name in _ROW_FIELDS}
+        drawn = {"ids": ids, "windows": windows, "boxes": windows.astype(np.float64)}
+        return replace(plan, **as_before | drawn | _nothing_mixed(len(kept)))
 
     def _windows(self, epoch: int, index: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int32]:
         crop = self._spec.crop
@@ -153,18 +203,6 @@ class TrainPlan:
             self._key, epoch, index, heights, widths, crop.area, crop.aspect, crop.attempts
         )
         return windows
-
-    def _jitter(self, epoch: int, index: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-        drawn: NDArray[np.float64] = philox.uniforms(self._key, epoch, philox.JITTER, index)
-        factors = (self._jitter_low + self._jitter_span * drawn[:, :3]).astype(np.float32)
-        if not isinstance(self._spec.jitter, ContrastJitter):
-            return factors, self._jitter_in_order
-        return factors, _ORDERS_OF_THREE[(drawn[:, 3] * len(_ORDERS_OF_THREE)).astype(np.int64)]
-
-    def _lighting(self, epoch: int, index: NDArray[np.int64]) -> NDArray[np.float32]:
-        drawn: NDArray[np.float64] = philox.normals(self._key, epoch, philox.LIGHTING, index)
-        alphas: NDArray[np.float64] = self._spec.lighting_std * drawn[:, :3]
-        return alphas.astype(np.float32)
 
 
 class EvalPlan:
@@ -179,7 +217,7 @@ class EvalPlan:
         rank, world_size: which share of each global batch to plan.
 
     Attributes:
-        steps_per_epoch, rows, output_size: see `Plan`.
+        steps_per_epoch, rows: see `Plan`.
 
     Raises:
         SpecError: an argument makes no sense.
@@ -201,14 +239,12 @@ class EvalPlan:
         self._spec = spec.eval
         self.steps_per_epoch = -(-len(heights) // spec.eval.global_batch_size)
         self.rows = -(-spec.eval.global_batch_size // world_size)
-        self.output_size = (spec.eval.crop_size, spec.eval.crop_size)
         self._positions = positions_of_rank(self.rows, rank, world_size)
-        self._no_flip = _constant(False, (self.rows,), np.bool_)
-        self._no_jitter = _constant(1, (self.rows, 3), np.float32)
-        self._jitter_order = _constant(range(3), (self.rows, 3), np.int8)
-        self._no_lighting = _constant(0, (self.rows, 3), np.float32)
-        self._self_partner = _constant(range(self.rows), (self.rows,), np.int64)
-        self._whole_lam = _constant(1, (self.rows,), np.float32)
+        self._nothing_drawn = _nothing_drawn(self.rows)
+
+    def output_size(self, epoch: int) -> tuple[int, int]:
+        """Return height and width of the output pictures, in pixels; every `epoch` is the same."""
+        return self._spec.crop_size, self._spec.crop_size
 
     def batch(self, epoch: int, step: int) -> BatchPlan:
         """Return this rank's share of global batch `step` (from 0); every `epoch` (from 0) is the same.
@@ -225,16 +261,23 @@ class EvalPlan:
         return BatchPlan(
             epoch=epoch,
             step=step,
-            output_size=self.output_size,
+            output_size=self.output_size(epoch),
             positions=self._positions,
             ids=ids,
             weight=(first + self._positions <= last).astype(np.float32),
             windows=np.stack([corner, corner, heights, widths], axis=1),
             boxes=centre_boxes(heights, widths, self._spec.resize_size, self._spec.crop_size),
-            flip=self._no_flip,
-            jitter=self._no_jitter,
-            jitter_order=self._jitter_order,
-            lighting=self._no_lighting,
-            partner=self._self_partner,
-            lam=self._whole_lam,
+            interpolation=self._spec.interpolation,
+            **self._nothing_drawn,
+        )
+
+    def substituted(self, plan: BatchPlan, rows: Sequence[int], attempt: int) -> NoReturn:
+        """Refuse: a score of other samples than the split's would be another score.
+
+        Raises:
+            PipelineError: always.
+        """
+        raise PipelineError(
+            f"evaluation cannot replace samples {plan.ids[list(rows)].tolist()} by others: skip them, or convert the "
+            "store again from its source"
         )

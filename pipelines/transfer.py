@@ -1,54 +1,87 @@
-"""Pixels from the host to the device, without holding up either.
+"""Pixels from a backend to the device, without holding up either.
 
-On the CPU there is nothing to do. On CUDA, pixels travel as uint8 (a quarter of float32's bytes) through a small ring
-of pinned buffers on a side stream, so that the copy of one batch overlaps the step on another.
+On the CPU they stay where they are. On CUDA they travel as uint8 (a quarter of float32's bytes), from pinned memory, on
+a stream of their own, so that the copy of one batch overlaps the step on another.
+
+There is no ring of pinned buffers here, for torch's pinned allocator is one: it keeps what was pinned once, and hands a
+block out again only when the copies that left from it are done. What a backend pinned itself is not copied on the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 
-Transfer = Callable[[torch.Tensor], torch.Tensor]
 
-# Two buffers: one being filled by the host while the other travels.
-_RING = 2
+class Transfer(Protocol):
+    """Brings one batch after another to the device; one thread sends, another receives, in turns."""
+
+    @contextmanager
+    def requesting(self) -> Iterator[None]:
+        """Enter around asking a backend for pixels and sending them: the ones before may be overwritten from now on."""
+        ...
+
+    def send(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return `pixels` on the device; they may still be on their way."""
+        ...
+
+    def receive(self, pixels: torch.Tensor) -> None:
+        """Let the current stream wait for what `send` returned."""
+        ...
+
+    def release(self) -> None:
+        """Let whoever is asked for pixels next wait for what the current stream does with these."""
+        ...
 
 
 def build_transfer(device: torch.device) -> Transfer:
-    """Return what moves a backend's pixels to `device`; a tensor already there passes through."""
-    return _PinnedRing(device) if device.type == "cuda" else _stay
+    """Return what moves a backend's pixels to `device`; those already there are not copied."""
+    return _ToCuda(device) if device.type == "cuda" else _Stay()
 
 
-def _stay(pixels: torch.Tensor) -> torch.Tensor:
-    return pixels
+class _Stay:
+    @contextmanager
+    def requesting(self) -> Iterator[None]:
+        yield
+
+    def send(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels
+
+    def receive(self, pixels: torch.Tensor) -> None: ...
+
+    def release(self) -> None: ...
 
 
-class _PinnedRing:
+class _ToCuda:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._buffers: list[torch.Tensor] = []
-        self._free = [torch.cuda.Event() for _ in range(_RING)]  # type: ignore[no-untyped-call]
-        self._turn = 0
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._lent = False  # the pixels sent last are the backend's own memory on the device
 
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        if pixels.device.type == self._device.type:
-            return pixels
-        buffer = self._next_buffer(pixels)
-        buffer.copy_(pixels)  # the backend may reuse its own memory from here on
-        compute = torch.cuda.current_stream(self._device)
+    @contextmanager
+    def requesting(self) -> Iterator[None]:
+        self._copied.synchronize()  # returns at once when the last copy is done, as it is after a step
         with torch.cuda.stream(self._stream):
-            moved = buffer.to(self._device, non_blocking=True)
-            self._free[self._turn].record(self._stream)
-        compute.wait_stream(self._stream)
-        moved.record_stream(compute)
-        self._turn = (self._turn + 1) % _RING
+            yield
+
+    def send(self, pixels: torch.Tensor) -> torch.Tensor:
+        self._lent = pixels.device.type == "cuda"
+        if self._lent:
+            return pixels
+        pinned = pixels if pixels.is_pinned() else pixels.pin_memory()
+        moved = pinned.to(self._device, non_blocking=True)
+        self._copied.record(self._stream)
         return moved
 
-    def _next_buffer(self, like: torch.Tensor) -> torch.Tensor:
-        if not self._buffers or self._buffers[0].shape != like.shape:
-            self._buffers = [torch.empty(like.shape, dtype=like.dtype, pin_memory=True) for _ in range(_RING)]
-        self._free[self._turn].synchronize()  # its previous copy has left; returns at once when never recorded
-        return self._buffers[self._turn]
+    def receive(self, pixels: torch.Tensor) -> None:
+        compute = torch.cuda.current_stream(self._device)
+        compute.wait_stream(self._stream)
+        pixels.record_stream(compute)  # what torch did not allocate is passed over
+
+    def release(self) -> None:
+        if self._lent:
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))

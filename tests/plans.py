@@ -30,8 +30,14 @@ def geometry_plan(
         jitter=np.ones((n, 3), np.float32),
         jitter_order=np.tile(np.arange(3, dtype=np.int8), (n, 1)),
         lighting=np.zeros((n, 3), np.float32),
+        operations=np.zeros((n, 0), np.int8),
+        arguments=np.zeros((n, 0), np.float32),
+        erase=np.zeros((n, 4), np.int32),
+        noise=np.zeros((n, 2), np.uint32),
         partner=np.arange(n),
         lam=np.ones(n, np.float32),
+        cut=np.zeros((n, 4), np.int32),
+        interpolation="bilinear",
     )
 
 

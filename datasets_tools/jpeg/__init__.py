@@ -1,4 +1,4 @@
-"""JPEG through libjpeg-turbo: header, checked decode, lossless transcode, area resize, encode.
+"""JPEG: header, checked decode, lossless transcode, area resize, encode, and the regions that crops need.
 
 A C extension over the classic libjpeg interface, whose coefficient access makes the lossless transcode possible. All
 functions release the interpreter's lock while they work, hold no state, and turn every libjpeg error into `JpegError`.
@@ -6,9 +6,10 @@ functions release the interpreter's lock while they work, hold no state, and tur
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,18 @@ class Subsampling(IntEnum):
 
 
 _COMPONENTS = (1, 3)
+_MESSAGE_BYTES = 256  # codec.h: codec_error
+_NO_MEMORY = 2  # codec.h: codec_status
+_ROW_ARRAYS: tuple[tuple[str, type[np.generic], tuple[int, ...]], ...] = (
+    ("offsets", np.uint64, ()),
+    ("sizes", np.uint64, ()),
+    ("raw", np.bool_, ()),
+    ("heights", np.int32, ()),
+    ("widths", np.int32, ()),
+    ("windows", np.int32, (4,)),
+    ("boxes", np.float64, (4,)),
+    ("out", np.uint8, ()),
+)
 _SUBSAMPLED = {Subsampling.S420: True, Subsampling.S444: False}
 
 
@@ -209,6 +222,88 @@ def encode(pixels: NDArray[np.uint8], *, quality: int, subsampling: Subsampling)
         raise ValueError(f"quality {quality}, {subsampling!r}: quality is 1 to 100, subsampling S420 or S444")
     height, width, components = pixels.shape
     return _codec.encode(pixels, height, width, components, quality, _SUBSAMPLED[subsampling])
+
+
+class RegionBatch:
+    """Regions of many pictures, decoded and resized into one array by any number of threads.
+
+    Each calls `work`, which returns when no row is left to begin. Arrays have one entry a row.
+
+    Args:
+        data: uint8 (size,), where all samples lie.
+        offsets, sizes: uint64 (n,), of each sample in `data`: a JPEG of 1 or 3 components, or RGB pixels.
+        raw: bool (n,), which are pixels.
+        heights, widths: int32 (n,), of the whole pictures; a JPEG that says otherwise is refused.
+        windows: int32 (n, 4), top, left, height, width of the pixels that may be read.
+        boxes: float64 (n, 4), likewise, of what becomes the output; inside the windows.
+        out: uint8 (n, H, W, 3), C-contiguous, RGB; written.
+        bicubic: resample with the cubic filter, else with the triangle filter.
+
+    Raises:
+        ValueError: an array has another dtype or shape, or is not C-contiguous.
+
+    Source: the pixels are libjpeg-turbo's (slow exact inverse DCT, fancy upsampling), where the box is at least 2, 4 or
+    8 times as large as the output those of its DCT scaling; resampled as `PIL.Image.resize(box=...)` does, with
+    `reducing_gap` None and 6 more bits between its two passes.
+    """
+
+    def __init__(
+        self,
+        data: NDArray[np.uint8],
+        offsets: NDArray[np.uint64],
+        sizes: NDArray[np.uint64],
+        raw: NDArray[np.bool_],
+        heights: NDArray[np.int32],
+        widths: NDArray[np.int32],
+        windows: NDArray[np.int32],
+        boxes: NDArray[np.float64],
+        out: NDArray[np.uint8],
+        *,
+        bicubic: bool = False,
+    ) -> None:
+        rows = len(offsets)
+        self._failed = np.zeros(rows, np.uint8)
+        self._messages = np.zeros((rows, _MESSAGE_BYTES), np.uint8)
+        self._next = np.zeros(1, np.int64)
+        self._windows = windows
+        arrays: Sequence[NDArray[Any]] = (offsets, sizes, raw, heights, widths, windows, boxes, out)
+        for array, (name, dtype, shape) in zip(arrays, _ROW_ARRAYS, strict=True):
+            expected = (rows, *out.shape[1:3], 3) if name == "out" else (rows, *shape)
+            if array.dtype != dtype or array.shape != expected or not array.flags.c_contiguous:
+                wanted = f"{np.dtype(dtype)} {expected}"
+                raise ValueError(f"{name} is {array.dtype} {array.shape}; it must be C-contiguous {wanted}")
+        self._arguments: tuple[Any, ...] = (
+            data,
+            *arrays,
+            self._failed,
+            self._messages,
+            self._next,
+            *out.shape[1:3],
+            bicubic,
+        )
+
+    def work(self) -> None:
+        """Decode rows that nobody has begun, until none is left; releases the interpreter's lock."""
+        _codec.work(*self._arguments)
+
+    def stop(self) -> None:
+        """Let threads begin no more rows."""
+        self._next[0] = len(self._failed)
+
+    def failures(self) -> dict[int, str]:
+        """Return why rows failed, by row, once every `work` has returned; their output is zeros.
+
+        Raises:
+            MemoryError: there was no memory for a row, which says nothing about its picture.
+        """
+        if short := np.flatnonzero(self._failed == _NO_MEMORY).tolist():
+            largest = max(int(self._windows[row, 2]) * int(self._windows[row, 3]) for row in short)
+            raise MemoryError(f"no memory to decode {len(short)} pictures, the largest of {largest} pixels")
+        return {row: self._message(row) for row in np.flatnonzero(self._failed).tolist()}
+
+    def _message(self, row: int) -> str:
+        text: bytes = self._messages[row].tobytes()
+        return text.partition(b"\0")[0].decode("utf-8", "replace")
 
 
 def _header(facts: tuple[int, int, int, int, int, bool, bool, int, int, bool]) -> JpegHeader:

@@ -1,5 +1,10 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
 from datasets_tools.jpeg import Buffer
 
+Array = NDArray[Any]
 _Header = tuple[int, int, int, int, int, bool, bool, int, int, bool]
 
 def inspect(jpeg: Buffer, /) -> _Header: ...
@@ -10,4 +15,22 @@ def decode(jpeg: Buffer, out: Buffer, height: int, width: int, components: int, 
 def encode(pixels: Buffer, height: int, width: int, components: int, quality: int, subsample: bool, /) -> bytes: ...
 def resize(
     pixels: Buffer, height: int, width: int, components: int, out: Buffer, out_height: int, out_width: int, /
+) -> None: ...
+def work(
+    data: Buffer,
+    offsets: Array,
+    sizes: Array,
+    raw: Array,
+    heights: Array,
+    widths: Array,
+    windows: Array,
+    boxes: Array,
+    out: Array,
+    failed: Array,
+    messages: Array,
+    next: Array,
+    out_height: int,
+    out_width: int,
+    bicubic: bool,
+    /,
 ) -> None: ...

@@ -182,6 +182,81 @@ static PyObject *py_resize(PyObject *self, PyObject *arguments)
     return status == CODEC_OK ? Py_NewRef(Py_None) : raise(&error);
 }
 
+#define NUM_ARRAYS 11
+
+/* The arrays of a batch, in the order of `work`'s arguments. */
+enum { DATA, OFFSETS, SIZES, RAW, HEIGHTS, WIDTHS, WINDOWS, BOXES, OUT, FAILED, MESSAGES };
+
+/* Whether the output is a picture, and all arrays are as long as `num_rows` rows need; raises ValueError if not. */
+static bool rows_fit(const Py_buffer *arrays, const Py_buffer *next, size_t num_rows, unsigned height, unsigned width)
+{
+    /* Beyond these sides the number of bytes might not fit into 64 bits, and so seem to fit the array. */
+    if (next->len != sizeof(int64_t) || !height || height > CODEC_MAX_SIDE || !width || width > CODEC_MAX_SIDE) {
+        PyErr_Format(PyExc_ValueError, "the output is %u x %u pixels, 1 to %d a side are taken; next has %zd bytes, not 8",
+                     width, height, CODEC_MAX_SIDE, next->len);
+        return false;
+    }
+    const uint64_t row_bytes[NUM_ARRAYS] = {
+        [OFFSETS] = 8,  [SIZES] = 8,    [RAW] = 1,  [HEIGHTS] = 4, [WIDTHS] = 4, [WINDOWS] = 16,
+        [BOXES] = 32,   [FAILED] = 1,   [MESSAGES] = 256, [OUT] = (uint64_t)height * width * 3,
+    };
+    for (int i = OFFSETS; i < NUM_ARRAYS; i++) {
+        if ((uint64_t)arrays[i].len != num_rows * row_bytes[i]) {
+            PyErr_Format(PyExc_ValueError, "array %d has %zd bytes; %zu rows need %llu", i, arrays[i].len, num_rows,
+                         (unsigned long long)(num_rows * row_bytes[i]));
+            return false;
+        }
+    }
+    return true;
+}
+
+static codec_batch batch_of(const Py_buffer *arrays, const Py_buffer *next, size_t num_rows)
+{
+    return (codec_batch){
+        .data = arrays[DATA].buf,
+        .size = (size_t)arrays[DATA].len,
+        .num_rows = num_rows,
+        .offsets = arrays[OFFSETS].buf,
+        .sizes = arrays[SIZES].buf,
+        .raw = arrays[RAW].buf,
+        .heights = arrays[HEIGHTS].buf,
+        .widths = arrays[WIDTHS].buf,
+        .windows = arrays[WINDOWS].buf,
+        .boxes = arrays[BOXES].buf,
+        .out = arrays[OUT].buf,
+        .failed = arrays[FAILED].buf,
+        .messages = arrays[MESSAGES].buf,
+        .next = next->buf,
+    };
+}
+
+static PyObject *py_work(PyObject *self, PyObject *arguments)
+{
+    (void)self;
+    Py_buffer a[NUM_ARRAYS], next;
+    unsigned out_height, out_width;
+    int bicubic;
+    if (!PyArg_ParseTuple(arguments, "y*y*y*y*y*y*y*y*w*w*w*w*IIp", &a[DATA], &a[OFFSETS], &a[SIZES], &a[RAW],
+                          &a[HEIGHTS], &a[WIDTHS], &a[WINDOWS], &a[BOXES], &a[OUT], &a[FAILED], &a[MESSAGES], &next,
+                          &out_height, &out_width, &bicubic))
+        return NULL;
+    size_t num_rows = (size_t)a[OFFSETS].len / sizeof(uint64_t);
+    bool ready = rows_fit(a, &next, num_rows, out_height, out_width);
+    if (ready) {
+        codec_batch batch = batch_of(a, &next, num_rows);
+        batch.out_height = out_height;
+        batch.out_width = out_width;
+        batch.filter = bicubic ? CODEC_BICUBIC : CODEC_BILINEAR;
+        Py_BEGIN_ALLOW_THREADS;
+        codec_batch_work(&batch);
+        Py_END_ALLOW_THREADS;
+    }
+    for (int i = 0; i < NUM_ARRAYS; i++)
+        PyBuffer_Release(&a[i]);
+    PyBuffer_Release(&next);
+    return ready ? Py_NewRef(Py_None) : NULL;
+}
+
 static PyMethodDef methods[] = {
     {"inspect", py_inspect, METH_VARARGS, "inspect(jpeg) -> the fields of JpegHeader"},
     {"frame", py_frame, METH_VARARGS, "frame(jpeg) -> the fields of JpegHeader that the frame header holds"},
@@ -190,6 +265,7 @@ static PyMethodDef methods[] = {
     {"decode", py_decode, METH_VARARGS, "decode(jpeg, out, height, width, components, tolerant)"},
     {"encode", py_encode, METH_VARARGS, "encode(pixels, height, width, components, quality, subsample) -> bytes"},
     {"resize", py_resize, METH_VARARGS, "resize(pixels, height, width, components, out, out_height, out_width)"},
+    {"work", py_work, METH_VARARGS, "work(data, ...): decode regions of a batch's rows until none is left"},
     {NULL, NULL, 0, NULL},
 };
 

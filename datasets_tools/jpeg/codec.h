@@ -81,4 +81,53 @@ codec_status codec_encode(const uint8_t *pixels, unsigned height, unsigned width
 codec_status codec_resize(const uint8_t *pixels, unsigned height, unsigned width, unsigned components, uint8_t *out,
                           unsigned out_height, unsigned out_width, codec_error *error);
 
+typedef enum { CODEC_BILINEAR, CODEC_BICUBIC } codec_filter;
+
+/* A sample of a store, and what is wanted of it. */
+typedef struct {
+    codec_bytes stored;          /* a JPEG of 1 or 3 components, or RGB pixels */
+    bool raw;                    /* pixels */
+    unsigned height, width;      /* of the whole picture: a JPEG that says otherwise is refused */
+    unsigned window[4];          /* top, left, height, width of what may be read; inside the picture */
+    double box[4];               /* of what becomes the output; inside the window */
+    uint8_t *out;                /* RGB without padding */
+    unsigned out_height, out_width;
+    codec_filter filter;
+} codec_region;
+
+/* What a thread keeps from picture to picture; zero it before the first. */
+typedef struct {
+    struct codec_arena {
+        uint8_t *data;
+        size_t size;
+    } pixels, tables;
+    struct codec_scratch *decoder;
+} codec_memory;
+
+/* Decode what the box needs and resize it. Data below the window are not looked at. */
+codec_status codec_region_pixels(const codec_region *region, codec_memory *memory, codec_error *error);
+
+void codec_memory_free(codec_memory *memory);
+
+/* The rows of a batch; arrays have one entry, or four, a row. Any number of threads may work on one. */
+typedef struct {
+    const uint8_t *data; /* where all samples lie */
+    size_t size;
+    size_t num_rows;
+    const uint64_t *offsets, *sizes; /* of each sample, in `data` */
+    const uint8_t *raw;
+    const int32_t *heights, *widths;
+    const int32_t *windows; /* top, left, height, width */
+    const double *boxes;    /* likewise */
+    uint8_t *out;           /* num_rows x out_height x out_width x RGB */
+    unsigned out_height, out_width;
+    codec_filter filter;
+    uint8_t *failed;          /* set to a codec_status */
+    char (*messages)[256];    /* of those that failed, terminated; their output is zeros */
+    int64_t *next;            /* the first row that no thread has taken; threads share it */
+} codec_batch;
+
+/* Take rows until none is left. */
+void codec_batch_work(const codec_batch *batch);
+
 #endif

@@ -104,12 +104,30 @@ class Split:
             StoreError: a file has changed its size since it was opened.
             IndexError: there is no such sample.
         """
+        for error in self.damaged(sample_ids).values():
+            raise error
+
+    def damaged(self, sample_ids: NDArray[np.int64]) -> dict[int, DamagedSampleError]:
+        """Check the bytes of `sample_ids` as reading them would, and return what is wrong with which of them.
+
+        Args:
+            sample_ids: int64 (n,).
+
+        Raises:
+            StoreError: a file has changed its size since it was opened.
+            IndexError: there is no such sample.
+        """
         self.check_unchanged(sample_ids)
         if self._verify == "never":
-            return
+            return {}
         unseen = sample_ids if self._verify == "always" else sample_ids[~self._seen[sample_ids]]
+        found: dict[int, DamagedSampleError] = {}
         for sample_id in unseen.tolist():
-            self._check(sample_id)
+            try:
+                self._check(sample_id)
+            except DamagedSampleError as error:
+                found[sample_id] = error
+        return found
 
     def check_unchanged(self, sample_ids: NDArray[np.int64]) -> None:
         """Check the sizes of the files that `sample_ids` lie in: who reads `data` itself asks this first.

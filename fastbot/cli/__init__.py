@@ -69,10 +69,8 @@ def _fail(error: Exception, code: int) -> NoReturn:
         raise error
     Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/] ", end="")
     # No markup: a message may hold brackets. No control characters: file names in it may hold any.
-    print(
-        "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in (str(error) or type(error).__name__)),
-        file=sys.stderr,
-    )
+    text = "\n".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+    print("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text), file=sys.stderr)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         # One of several ranks: the others may wait for this one in a collective, and leaving must not wait for them.
         sys.stdout.flush()

@@ -1,11 +1,12 @@
-"""`fastbot doctor`: what is installed, what is missing and the line that installs it, and what auto would take."""
+"""`fastbot doctor`: what is installed and what is missing; with a store, what limits training on this machine."""
 
 from __future__ import annotations
 
 import platform
 import sys
 from importlib import metadata, util
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,13 +25,57 @@ _REQUIRED = ("torch", "torchvision", "numpy", "numba", "pydantic", "rich", "type
 _DALI_MIN_CUDA_DRIVER = 12000
 
 
+_MEASURING = "With --data"
+
+
+def _option(*names: str, help: str, **options: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=_MEASURING, **options)
+
+
 def doctor(
-    device: Annotated[DeviceName, typer.Option(help="For which device auto is asked.")] = DeviceName.auto,
+    device: Annotated[DeviceName, typer.Option(help="What computes; for which auto is asked.")] = DeviceName.auto,
+    data: Annotated[Path | None, typer.Option(help="A store: measure what limits training on it here.")] = None,
+    recipe: Annotated[
+        str | None,
+        _option(help="What is done to pictures, and the model.", show_default="bot-efficient without its model"),
+    ] = None,
+    model: Annotated[str | None, _option(help="Measure this model's training step too.", show_default="none")] = None,
+    batch_size: Annotated[
+        int | None, _option(min=2, help="Pictures a step on this device.", show_default="the recipe's")
+    ] = None,
+    backend: Annotated[str | None, _option(help="What decodes the pictures.", show_default="auto")] = None,
+    threads: Annotated[
+        int | None, _option(min=1, help="Threads that decode and augment.", show_default="one a core")
+    ] = None,
+    json_file: Annotated[
+        Path | None, _option("--json", help="Write the figures and their conditions here.", show_default="none")
+    ] = None,
 ) -> None:
-    """Say what is installed, what is missing and the line that installs it, and which backend auto would take.
+    """Say what is installed, what is missing and the line that installs it; with --data, what limits training here.
 
     Example: [bold]fastbot doctor --device cpu[/]
+
+    In under a minute, disk to model: [bold]fastbot doctor --data stores/imagenet --model resnet50d --batch-size 256[/]
     """
+    measuring = {
+        "--recipe": recipe,
+        "--model": model,
+        "--batch-size": batch_size,
+        "--backend": backend,
+        "--threads": threads,
+        "--json": json_file,
+    }
+    if data is None:
+        if given := [name for name, value in measuring.items() if value is not None]:
+            raise typer.BadParameter(f"{', '.join(given)}: give a store to measure on with --data")
+        _report_installation(device.value)
+        return
+    from fastbot.cli.examination import Request, examine
+
+    examine(Request(data, recipe, model, batch_size, backend or "auto", device.value, threads, json_file))
+
+
+def _report_installation(device: str) -> None:
     from datasets_tools import jpeg
     from fastbot.distributed import cores, pick_device
     from pipelines.backends.choose import AUTO, available, choose
@@ -53,7 +98,7 @@ def doctor(
         if _version(name) is None:
             console.print(f"{name} is not installed ({purpose}): {line}")
 
-    choice = choose(AUTO, pick_device(device.value))
+    choice = choose(AUTO, pick_device(device))
     console.print(f"auto would take [bold]{choice.name}[/]: {choice.reason}")
 
 

@@ -20,6 +20,7 @@ from fastbot.distributed import Ranks, cores
 from fastbot.errors import RunError
 from fastbot.recipe import Duration, Recipe
 from pipelines.backends.choose import Choice, choose
+from pipelines.bad_pictures import OnBadImage
 from pipelines.pipeline import Pipeline, Place, open_eval, open_train
 
 # Another version of any of these may decode, resize, augment or train a little differently.
@@ -34,13 +35,16 @@ class Session:
         data: the store's folder.
         backend: a backend's name, or `auto`.
         ranks: this process among all.
+        on_bad_image: what becomes of a picture that cannot be used.
 
     Raises:
         StoreError: the store is missing, damaged, or lacks a split.
         BackendUnavailable: the backend cannot run here.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, backend: str, ranks: Ranks) -> None:
+    def __init__(
+        self, recipe: Recipe, data: Path, backend: str, ranks: Ranks, on_bad_image: OnBadImage = "fail"
+    ) -> None:
         self.recipe, self.ranks = recipe, ranks
         self.store = Store(data)
         self.backend: Choice = choose(backend, ranks.device)
@@ -51,6 +55,7 @@ class Session:
             num_threads=max(1, cores() // ranks.local_world_size),
             rank=ranks.rank,
             world_size=ranks.world_size,
+            on_bad_image=on_bad_image,
         )
 
     def open_train(self) -> Pipeline:
@@ -71,6 +76,7 @@ class Session:
             world_size=self.ranks.world_size,
             device=self.ranks.device.type,
             backend=self.backend.name,
+            on_bad_image=self._place.on_bad_image,
         )
         return Identity(
             training_digest=self.recipe.training_digest(),
@@ -164,6 +170,8 @@ def summary_lines(summary: dict[str, Any], recipe: Recipe, run: Path, console: C
     console.print(
         f"trained     val top-1 {summary['top1']:.2%} at the end, best {summary['best_top1']:.2%}{paper}", style="bold"
     )
+    if summary.get("bad_pictures"):
+        console.print(f"bad         {summary['bad_pictures']:,} pictures could not be used; the log names them")
     console.print(
         f"speed       {summary['images_per_s']:,.0f} images/s, waiting for data {summary['data_wait_fraction']:.1%} "
         f"of training, {summary['wall_s']:.0f} s in all\n"

@@ -6,7 +6,7 @@ import signal
 import time
 from contextlib import closing
 from dataclasses import asdict
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastbot.recipe import Recipe
     from fastbot.runs import RunFolder
     from fastbot.trainer import Trainer
+    from pipelines.bad_pictures import OnBadImage
 
 
 _Handler = Any  # what signal.signal returns: a function, a number or None
@@ -30,10 +31,19 @@ class BackendName(StrEnum):
     """What decodes pictures."""
 
     auto = "auto"
+    turbo = "turbo"
     dali = "dali"
     ffcv = "ffcv"
     torch = "torch"
     synthetic = "synthetic"
+
+
+class BadImagePolicy(Enum):  # not a string: those have a method `replace`
+    """What becomes of a picture that cannot be used."""
+
+    fail = "fail"
+    replace = "replace"
+    skip = "skip"
 
 
 class DeviceName(StrEnum):
@@ -55,6 +65,10 @@ def train(
     backend: Annotated[BackendName, typer.Option(help="What decodes the pictures.")] = BackendName.auto,
     device: Annotated[DeviceName, typer.Option(help="What computes.")] = DeviceName.auto,
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine; one per GPU.")] = 1,
+    on_bad_image: Annotated[
+        BadImagePolicy,
+        typer.Option(help="What becomes of a picture that cannot be decoded: end the run, take another, leave it out."),
+    ] = BadImagePolicy.fail,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of --out.")] = False,
 ) -> None:
     """Train a model.
@@ -68,7 +82,7 @@ def train(
     if under_launcher() or nproc == 1:
         with joined(device.value) as ranks:
             _check_nproc(nproc, ranks)
-            run_training(resolved, data, out, backend.value, ranks, resume=resume)
+            run_training(resolved, data, out, backend.value, ranks, resume=resume, on_bad_image=on_bad_image.value)
         return
     _check_before_launch(resolved, data, out, backend.value, device.value, nproc, resume=resume)
     raise typer.Exit(launch(nproc, context.obj))
@@ -103,7 +117,16 @@ def _check_before_launch(
             pipeline.close()
 
 
-def run_training(recipe: Recipe, data: Path, out: Path, backend: str, ranks: Ranks, *, resume: bool) -> None:
+def run_training(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    backend: str,
+    ranks: Ranks,
+    *,
+    resume: bool,
+    on_bad_image: OnBadImage = "fail",
+) -> None:
     """Train, or go on training, on this rank: build everything, run it, write the summary.
 
     Args:
@@ -113,6 +136,7 @@ def run_training(recipe: Recipe, data: Path, out: Path, backend: str, ranks: Ran
         backend: a backend's name, or `auto`.
         ranks: this process among all.
         resume: go on from the last checkpoint; without one, start from the beginning.
+        on_bad_image: what becomes of a picture that cannot be used.
     """
     from fastbot.cli.session import Session, describe, summary_lines
     from fastbot.display import Silent, build_display
@@ -123,7 +147,7 @@ def run_training(recipe: Recipe, data: Path, out: Path, backend: str, ranks: Ran
 
     run = RunFolder(out)
     run.check_free(resume=resume)
-    session = Session(recipe, data, backend, ranks)
+    session = Session(recipe, data, backend, ranks, on_bad_image)
     console = Console(markup=False, highlight=False)  # paths and names may hold brackets
     with (
         StopSignal() as stop,

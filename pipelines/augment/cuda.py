@@ -1,4 +1,7 @@
-"""The augmentation on CUDA: one Triton kernel from uint8 pixels to normalized floats (two for `ContrastJitter`).
+"""The augmentation on CUDA: one Triton kernel from uint8 pixels to mixed, normalized floats (two for `ContrastJitter`).
+
+A program makes the same block of pixels of a row and of the row it mixes with: partners are mutual, so every byte of
+the input is read once and every value of the output is written once. A row that mixes with itself is alone.
 
 A picture's mean grey, which `ContrastJitter` needs, comes from a first kernel that leaves one partial sum per block of
 pixels; the second adds them up. That is deterministic, which atomic additions would not be.
@@ -12,38 +15,49 @@ import numpy as np
 import torch
 import triton
 import triton.language as tl
+from numpy.typing import NDArray
 
-from pipelines.augment import reference
-from pipelines.augment.cpu_kernels import CONTRAST_STEP, FLIP, JITTER
-from pipelines.augment.parameters import NUM_COLUMNS, kind_of, packer
+from pipelines.augment import cpu_kernels
+from pipelines.augment.cuda_colours import grey, jitter_contrast, jitter_hsv
+from pipelines.augment.cuda_noise import noise
+from pipelines.augment.cuda_pixels import load_pixels, places, store_pixels
+from pipelines.augment.parameters import Packer
 from pipelines.batch import BatchPlan
 from pipelines.spec import DataSpec
 from pipelines.upload import upload
 
-# Pixels of one picture that one program handles: 8 for each of the 128 threads.
+# Pixels of one picture that one program handles. Of its 32-thread warps there are as many as make 8 results a thread:
+# enough to hide the latency of memory, few enough to stay in registers.
 _BLOCK = 1024
+_WARPS_PER_PICTURE = 4
 
-_FLIP = tl.constexpr(FLIP)
-_JITTER = tl.constexpr(JITTER)
-_CONTRAST_STEP = tl.constexpr(CONTRAST_STEP)
-_GREY_R = tl.constexpr(reference.GREY[0])
-_GREY_G = tl.constexpr(reference.GREY[1])
-_GREY_B = tl.constexpr(reference.GREY[2])
+_COLUMNS = tl.constexpr(cpu_kernels.NUM_COLUMNS)
+_BIAS = tl.constexpr(cpu_kernels.BIAS)
+_FLIP = tl.constexpr(cpu_kernels.FLIP)
+_JITTER = tl.constexpr(cpu_kernels.JITTER)
+_CONTRAST_STEP = tl.constexpr(cpu_kernels.CONTRAST_STEP)
+_ERASE = tl.constexpr(cpu_kernels.ERASE)
+_NOISE = tl.constexpr(cpu_kernels.NOISE)
+_PARTNER = tl.constexpr(cpu_kernels.PARTNER)
+_LAM = tl.constexpr(cpu_kernels.LAM)
+_CUT = tl.constexpr(cpu_kernels.CUT)
 
 
 class CudaAugment:
-    """Augment and normalize batches on a CUDA device.
+    """Augment, normalize and mix batches on a CUDA device.
 
     Args:
-        spec: says which jitter, and the mean and std of the normalization.
+        spec: says which jitter, erasing and mixing, and the mean and std of the normalization.
         device: where the pixels are.
         dtype: of the result; computed in float32 whatever it is.
         train: False only normalizes.
+        mirror: False where pictures come mirrored already.
     """
 
-    def __init__(self, spec: DataSpec, *, device: torch.device, dtype: torch.dtype, train: bool) -> None:
-        self._pack = packer(spec, train)
-        self._kind = kind_of(spec, train)
+    def __init__(
+        self, spec: DataSpec, *, device: torch.device, dtype: torch.dtype, train: bool, mirror: bool = True
+    ) -> None:
+        self._pack = Packer(spec, train=train, mirror=mirror)
         self._scale = tuple(float(s) for s in 1 / np.asarray(spec.std, np.float32))
         self._device = device
         self._dtype = dtype
@@ -62,84 +76,41 @@ class CudaAugment:
         assert pixels.is_contiguous()
         assert len(pixels) == len(plan.ids)
         num, height, width = pixels.shape[:3]
-        grid = (num, triton.cdiv(height * width, _BLOCK))
+        blocks, unit = triton.cdiv(height * width, _BLOCK), 1 if width % 4 else 4
+        table = self._pack(plan)
+        first = _first_of_pairs(table)
+        uploaded = upload(np.concatenate([table.ravel(), first]), self._device)
         images = pixels.new_empty(pixels.shape, dtype=self._dtype)
-        sums = pixels.new_empty(grid, dtype=torch.float32)
-        table = upload(self._pack(plan), self._device)
+        sums = pixels.new_empty((num, blocks), dtype=torch.float32)
+        steps = self._pack.steps
         with torch.cuda.device(pixels.get_device()):  # Triton launches on the current one; -1, the CPU's, changes none
-            if self._kind == "contrast":
-                _sum_grey[grid](pixels, table, sums, height * width, NUM_COLUMNS[self._kind], _BLOCK)
-            _augment[grid](
+            if steps.jitter == "contrast":
+                _sum_grey[blocks, num](pixels, uploaded, sums, height * width, width, _BLOCK, unit)
+            _augment[blocks, len(first)](
                 pixels,
-                table,
+                uploaded,
+                uploaded[table.size :],
                 sums,
                 images,
                 height * width,
                 width,
                 *self._scale,
-                KIND=self._kind,
-                COLUMNS=NUM_COLUMNS[self._kind],
+                MIRROR=steps.mirror,
+                JITTER=steps.jitter,
+                ERASING=steps.erasing,
+                MIX=steps.mix,
                 BLOCK=_BLOCK,
-                SUMS=triton.next_power_of_2(grid[1]),
+                UNIT=unit,
+                SUMS=triton.next_power_of_2(blocks),
+                num_warps=_WARPS_PER_PICTURE * (2 if steps.mix else 1),
             )
         return images.permute(0, 3, 1, 2)
 
 
-@triton.jit
-def _load(pixels: tl.tensor, num_pixels: int, pixel: tl.tensor, mask: tl.tensor) -> tuple[tl.tensor, ...]:
-    """Load the colours of pixels of this program's picture as float32."""
-    first = pixels + tl.program_id(0).to(tl.int64) * num_pixels * 3 + pixel * 3
-    r = tl.load(first, mask, 0).to(tl.float32)
-    g = tl.load(first + 1, mask, 0).to(tl.float32)
-    b = tl.load(first + 2, mask, 0).to(tl.float32)
-    return r, g, b
-
-
-@triton.jit
-def _grey(r: tl.tensor, g: tl.tensor, b: tl.tensor) -> tl.tensor:
-    return r * _GREY_R + g * _GREY_G + b * _GREY_B
-
-
-@triton.jit
-def _clip(x: tl.tensor, high: tl.constexpr) -> tl.tensor:
-    return tl.minimum(tl.maximum(x, 0.0), high)
-
-
-@triton.jit
-def _hsv(r: tl.tensor, g: tl.tensor, b: tl.tensor, factors: tl.tensor) -> tuple[tl.tensor, ...]:
-    """Scale hue, saturation and value; the formula is explained at `cpu_kernels._hsv_row`."""
-    value = tl.maximum(tl.maximum(r, g), b)
-    chroma = value - tl.minimum(tl.minimum(r, g), b)
-    rise = tl.where(r == value, g - b, tl.where(g == value, b - r, r - g))
-    base = tl.where(r == value, 0.0, tl.where(g == value, 2.0, 4.0))
-    hue = base + rise / tl.maximum(chroma, 1.0)
-    hue = tl.where(hue < 0, hue + 6, hue) * tl.load(factors)
-    hue -= 6 * tl.floor(hue * (1 / 6))
-    saturation = tl.minimum(chroma / tl.maximum(value, 1.0) * tl.load(factors + 1), 1.0)
-    value = tl.minimum(value * tl.load(factors + 2), 255.0)
-    chroma = value * saturation
-    low = value - chroma
-    r = low + chroma * _clip(tl.abs(hue - 3) - 1, 1.0)
-    g = low + chroma * _clip(2 - tl.abs(hue - 2), 1.0)
-    b = low + chroma * _clip(2 - tl.abs(hue - 4), 1.0)
-    return r, g, b
-
-
-@triton.jit
-def _contrast(
-    r: tl.tensor, g: tl.tensor, b: tl.tensor, steps: tl.tensor, count: tl.tensor, mean_grey: tl.tensor
-) -> tuple[tl.tensor, ...]:
-    """Apply the first `count` steps of contrast jitter in their common form (see `cpu_kernels`)."""
-    for k in tl.static_range(3):
-        applied = k < count
-        own = tl.where(applied, tl.load(steps + 3 * k), 1.0)
-        grey = tl.where(applied, tl.load(steps + 3 * k + 1), 0.0)
-        offset = tl.where(applied, tl.load(steps + 3 * k + 2) * mean_grey, 0.0)
-        shared = _grey(r, g, b) * grey + offset
-        r = _clip(r * own + shared, 255.0)
-        g = _clip(g * own + shared, 255.0)
-        b = _clip(b * own + shared, 255.0)
-    return r, g, b
+def _first_of_pairs(table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the rows that are no later than their partners, as floats: those that a program begins with."""
+    row = np.arange(len(table), dtype=np.float32)
+    return row[table[:, cpu_kernels.PARTNER] >= row]
 
 
 @triton.jit
@@ -148,23 +119,26 @@ def _sum_grey(
     table: tl.tensor,
     sums: tl.tensor,
     num_pixels: int,
-    COLUMNS: tl.constexpr,
+    width: int,
     BLOCK: tl.constexpr,
+    UNIT: tl.constexpr,
 ) -> None:
     """Add up a block's grey values as they are before the contrast step."""
-    picture, block = tl.program_id(0), tl.program_id(1)
-    pixel = block * BLOCK + tl.arange(0, BLOCK)
-    mask = pixel < num_pixels
-    row = table + picture * COLUMNS
-    r, g, b = _load(pixels, num_pixels, pixel, mask)
-    r, g, b = _contrast(r, g, b, row + _JITTER, tl.load(row + _CONTRAST_STEP), 0.0)
-    tl.store(sums + picture * tl.num_programs(1) + block, tl.sum(tl.where(mask, _grey(r, g, b), 0.0)))
+    block, row = tl.program_id(0), tl.program_id(1)
+    numbers = table + row * _COLUMNS
+    units, (y, x) = places(block, width, BLOCK, UNIT)
+    r, g, b = load_pixels(pixels, row, num_pixels, width, units, False, BLOCK, UNIT)
+    colours = (r.to(tl.float32), g.to(tl.float32), b.to(tl.float32))
+    colours = jitter_contrast(colours, numbers + _JITTER, tl.load(numbers + _CONTRAST_STEP), 0.0)
+    inside = y * width + x < num_pixels
+    tl.store(sums + row * tl.num_programs(0) + block, tl.sum(tl.where(inside, grey(colours), 0.0)))
 
 
 @triton.jit
 def _augment(
     pixels: tl.tensor,
     table: tl.tensor,
+    firsts: tl.tensor,
     sums: tl.tensor,
     images: tl.tensor,
     num_pixels: int,
@@ -172,29 +146,114 @@ def _augment(
     scale_r: float,
     scale_g: float,
     scale_b: float,
-    KIND: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    MIRROR: tl.constexpr,
+    JITTER: tl.constexpr,
+    ERASING: tl.constexpr,
+    MIX: tl.constexpr,
     BLOCK: tl.constexpr,
+    UNIT: tl.constexpr,
     SUMS: tl.constexpr,
 ) -> None:
-    """Mirror, jitter, light and normalize a block of pixels of one picture."""
-    picture = tl.program_id(0)
-    pixel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    mask = pixel < num_pixels
-    row = table + picture * COLUMNS
-    column = pixel % width
-    mirrored = pixel - column + (width - 1 - column)
-    source = tl.where(tl.load(row + _FLIP) != 0, mirrored, pixel)
-    r, g, b = _load(pixels, num_pixels, source, mask)
-    if KIND == "hsv":
-        r, g, b = _hsv(r, g, b, row + _JITTER)
-    if KIND == "contrast":
-        block = tl.arange(0, SUMS)
-        num_blocks = tl.num_programs(1)
-        partial = tl.load(sums + picture * num_blocks + block, block < num_blocks, 0.0)
-        r, g, b = _contrast(r, g, b, row + _JITTER, 3, tl.sum(partial) / num_pixels)
-    first = images + picture.to(tl.int64) * num_pixels * 3 + pixel * 3
-    kept = images.dtype.element_ty
-    tl.store(first, (r * scale_r + tl.load(row)).to(kept), mask)
-    tl.store(first + 1, (g * scale_g + tl.load(row + 1)).to(kept), mask)
-    tl.store(first + 2, (b * scale_b + tl.load(row + 2)).to(kept), mask)
+    """Make a block of pixels of a row, and of its partner."""
+    block, row = tl.program_id(0), tl.load(firsts + tl.program_id(1)).to(tl.int32)
+    scale = (scale_r, scale_g, scale_b)
+    units, place = places(block, width, BLOCK, UNIT)
+    own = _coloured(pixels, table, sums, row, num_pixels, width, units, scale, MIRROR, JITTER, BLOCK, UNIT, SUMS)
+    own = _erased(own, table + row * _COLUMNS, block, width, place, ERASING, BLOCK)
+    partner = row
+    if MIX:
+        partner = tl.load(table + row * _COLUMNS + _PARTNER).to(tl.int32)
+    if partner == row:
+        store_pixels(images, row, num_pixels, block, own, BLOCK, UNIT)
+    else:
+        other = _coloured(
+            pixels, table, sums, partner, num_pixels, width, units, scale, MIRROR, JITTER, BLOCK, UNIT, SUMS
+        )
+        other = _erased(other, table + partner * _COLUMNS, block, width, place, ERASING, BLOCK)
+        mixed = _mixed(own, other, table + row * _COLUMNS, place)
+        store_pixels(images, row, num_pixels, block, mixed, BLOCK, UNIT)
+        mixed = _mixed(other, own, table + partner * _COLUMNS, place)
+        store_pixels(images, partner, num_pixels, block, mixed, BLOCK, UNIT)
+
+
+@triton.jit
+def _coloured(
+    pixels: tl.tensor,
+    table: tl.tensor,
+    sums: tl.tensor,
+    row: tl.tensor,
+    num_pixels: int,
+    width: int,
+    units: tl.tuple,
+    scale: tl.tuple,
+    MIRROR: tl.constexpr,
+    JITTER: tl.constexpr,
+    BLOCK: tl.constexpr,
+    UNIT: tl.constexpr,
+    SUMS: tl.constexpr,
+) -> tuple[tl.tensor, ...]:
+    """Load, mirror, jitter, light and normalize a block of a row's pixels."""
+    numbers = table + row * _COLUMNS
+    flip = tl.load(numbers + _FLIP) != 0 if MIRROR else False
+    r, g, b = load_pixels(pixels, row, num_pixels, width, units, flip, BLOCK, UNIT)
+    colours = (r.to(tl.float32), g.to(tl.float32), b.to(tl.float32))
+    if JITTER == "hsv":
+        colours = jitter_hsv(colours, numbers + _JITTER)
+    if JITTER == "contrast":
+        block, num_blocks = tl.arange(0, SUMS), tl.num_programs(0)
+        partial = tl.load(sums + row * num_blocks + block, block < num_blocks, 0.0)
+        colours = jitter_contrast(colours, numbers + _JITTER, 3, tl.sum(partial) / num_pixels)
+    r, g, b = colours
+    scale_r, scale_g, scale_b = scale
+    bias = numbers + _BIAS
+    return r * scale_r + tl.load(bias), g * scale_g + tl.load(bias + 1), b * scale_b + tl.load(bias + 2)
+
+
+@triton.jit
+def _inside(box: tl.tensor, place: tl.tuple) -> tl.tensor:
+    """Return which pixels lie in the rectangle at `box`: top, left, bottom, right."""
+    y, x = place
+    return (y >= tl.load(box)) & (y < tl.load(box + 2)) & (x >= tl.load(box + 1)) & (x < tl.load(box + 3))
+
+
+@triton.jit
+def _erased(
+    colours: tl.tuple,
+    numbers: tl.tensor,
+    block: tl.tensor,
+    width: int,
+    place: tl.tuple,
+    ERASING: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> tuple[tl.tensor, ...]:
+    """Overwrite what lies in a row's rectangle."""
+    r, g, b = colours
+    if ERASING == "none":
+        return r, g, b
+    y, x = place
+    first_line, last_line = block * BLOCK // width, (block * BLOCK + BLOCK - 1) // width
+    touched = (tl.load(numbers + _ERASE) <= last_line) & (tl.load(numbers + _ERASE + 2) > first_line)
+    if touched:  # a program in four or fewer; random numbers cost more than all the rest
+        inside = _inside(numbers + _ERASE, place)
+        if ERASING == "const":
+            r, g, b = tl.where(inside, 0.0, r), tl.where(inside, 0.0, g), tl.where(inside, 0.0, b)
+        else:
+            counter = y * width + x if ERASING == "pixel" else y * 0
+            noise_r, noise_g, noise_b = noise(counter, (numbers + _NOISE).to(tl.pointer_type(tl.uint32)))
+            r, g, b = tl.where(inside, noise_r, r), tl.where(inside, noise_g, g), tl.where(inside, noise_b, b)
+    return r, g, b
+
+
+@triton.jit
+def _mixed(
+    own: tl.tuple,
+    other: tl.tuple,
+    numbers: tl.tensor,
+    place: tl.tuple,
+) -> tuple[tl.tensor, ...]:
+    """Return what mixing makes of a row's pixels: LAM of its own, and nothing of them inside CUT."""
+    share = tl.where(_inside(numbers + _CUT, place), 0.0, tl.load(numbers + _LAM))
+    rest = 1 - share
+    r, g, b = own
+    other_r, other_g, other_b = other
+    return share * r + rest * other_r, share * g + rest * other_g, share * b + rest * other_b

@@ -1,51 +1,113 @@
-"""What the fast paths need to know of a plan: one float32 row per picture, laid out as `cpu_kernels` says.
+"""What the fast paths need to know: which steps a run has, and one float32 row per picture (see `cpu_kernels`).
 
-Lighting and normalization fold into one multiplication and one addition per channel, and the three operations of
-`ContrastJitter` have one common form, so that a few numbers describe a picture and the fast paths never branch on it.
+Lighting and normalization fold into one multiplication and one addition per channel, the three operations of
+`ContrastJitter` have one common form, and CutMix and mixup are one weighting; so a few numbers describe a picture and
+the fast paths hardly branch on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.augment.cpu_kernels import BIAS, CONTRAST_STEP, FLIP, JITTER
+from pipelines.augment.cpu_kernels import (
+    BIAS,
+    CONTRAST_STEP,
+    CUT,
+    ERASE,
+    FLIP,
+    JITTER,
+    LAM,
+    NOISE,
+    NUM_COLUMNS,
+    PARTNER,
+)
 from pipelines.augment.reference import CONTRAST, SATURATION, lighting_offset
 from pipelines.batch import BatchPlan
 from pipelines.spec import DataSpec
 
-Kind = Literal["none", "hsv", "contrast"]
-Pack = Callable[[BatchPlan], NDArray[np.float32]]
-
-NUM_COLUMNS: dict[Kind, int] = {"none": 4, "hsv": 7, "contrast": 14}
+Jitter = Literal["none", "hsv", "contrast"]
+Erasing = Literal["none", "const", "rand", "pixel"]
 
 
-def kind_of(spec: DataSpec, train: bool) -> Kind:
-    """Return which jitter a run applies; evaluation applies none."""
-    return spec.jitter.kind if train else "none"
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Which steps a run has besides lighting and normalization; the same for all of its batches.
+
+    Attributes:
+        mirror: False where the pictures come mirrored already.
+        jitter: of colours.
+        erasing: what erased pixels become; "none" where nothing is erased.
+        mix: whether rows mix with their partners.
+    """
+
+    mirror: bool
+    jitter: Jitter
+    erasing: Erasing
+    mix: bool
 
 
-def packer(spec: DataSpec, train: bool) -> Pack:
-    """Return the function that turns a plan into its (n, columns) float32 table."""
-    mean, std = np.asarray(spec.mean), np.asarray(spec.std)
-    kind = kind_of(spec, train)
+def steps_of(spec: DataSpec, *, train: bool, mirror: bool = True) -> Steps:
+    """Return the steps that a spec asks for; evaluation has none.
 
-    def pack(plan: BatchPlan) -> NDArray[np.float32]:
-        table = np.zeros((len(plan.ids), NUM_COLUMNS[kind]), np.float32)
-        table[:, BIAS:FLIP] = -mean / std
-        if train:
-            table[:, BIAS:FLIP] = (lighting_offset(plan.lighting) - mean) / std
+    Args:
+        spec: of the run.
+        train: False only normalizes.
+        mirror: False where the operations before have mirrored.
+    """
+    if not train:
+        return Steps(mirror=False, jitter="none", erasing="none", mix=False)
+    erasing = spec.erasing.mode if spec.erasing.probability > 0 else "none"
+    return Steps(mirror=mirror, jitter=spec.jitter.kind, erasing=erasing, mix=spec.mix.kind != "none")
+
+
+class Packer:
+    """Turn plans into tables.
+
+    Args:
+        spec: of the run.
+        train: False only normalizes.
+        mirror: False where the operations before have mirrored.
+
+    Attributes:
+        steps: what the run has; the columns of other steps hold what leaves pictures as they are.
+    """
+
+    def __init__(self, spec: DataSpec, *, train: bool, mirror: bool = True) -> None:
+        self.steps = steps_of(spec, train=train, mirror=mirror)
+        self._train = train
+        self._mean, self._std = np.asarray(spec.mean), np.asarray(spec.std)
+
+    def __call__(self, plan: BatchPlan) -> NDArray[np.float32]:
+        """Return the table of a batch, float32 (n, NUM_COLUMNS)."""
+        table = np.zeros((len(plan.ids), NUM_COLUMNS), np.float32)
+        lighting = lighting_offset(plan.lighting) if self._train else 0
+        table[:, BIAS:FLIP] = (lighting - self._mean) / self._std
+        if self.steps.mirror:
             table[:, FLIP] = plan.flip
-        if kind == "hsv":
-            table[:, JITTER:] = plan.jitter
-        elif kind == "contrast":
+        if self.steps.jitter == "hsv":
+            table[:, JITTER : JITTER + 3] = plan.jitter
+        elif self.steps.jitter == "contrast":
             _pack_contrast(plan, table)
+        if self.steps.erasing != "none":
+            table[:, ERASE:NOISE] = _edges(plan.erase)
+            table[:, NOISE:PARTNER] = plan.noise.view(np.float32)
+        self._pack_mixing(plan, table)
         return table
 
-    return pack
+    def _pack_mixing(self, plan: BatchPlan, table: NDArray[np.float32]) -> None:
+        table[:, PARTNER] = plan.partner if self.steps.mix else np.arange(len(table))
+        table[:, LAM] = np.where(plan.cut[:, 2] > 0, 1, plan.lam) if self.steps.mix else 1
+        if self.steps.mix:
+            table[:, CUT:NUM_COLUMNS] = _edges(plan.cut)
+
+
+def _edges(boxes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return top, left, bottom, right of boxes given as top, left, height, width."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def _pack_contrast(plan: BatchPlan, table: NDArray[np.float32]) -> None:

@@ -1,8 +1,9 @@
 """The meaning of every augmentation, in plain torch and float64: slow, readable, and what the fast paths must equal.
 
-Order (BoT section 2.1): mirror, jitter, lighting, normalization. Values are floats on the 0-255 scale from start to
-end and are never rounded. Lighting is not clipped afterwards: the paper normalizes next and says nothing of clipping
-(MXNet rounds and clips because it stores 8-bit pictures between its steps).
+Order: mirror, jitter, lighting, normalization (BoT section 2.1), erasing, mixing (as timm has them: erasing in the
+loader, mixing after it). Values are floats and are never rounded, on the 0-255 scale up to normalization. Lighting is
+not clipped afterwards: the paper normalizes next and says nothing of clipping (MXNet rounds and clips because it stores
+8-bit pictures between its steps).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.batch import BatchPlan
+from pipelines.philox import philox4x32
 from pipelines.spec import DataSpec
 
 # AlexNet's PCA of ImageNet's RGB values on the 0-255 scale, as in MXNet 1.3 `src/io/image_aug_default.cc`
@@ -38,17 +40,20 @@ Colours = torch.Tensor  # floats (..., 3)
 
 
 class ReferenceAugment:
-    """Augment and normalize a batch in float64.
+    """Augment, normalize, erase and mix a batch in float64.
 
     Args:
-        spec: says which jitter, and the mean and std of the normalization.
+        spec: says which jitter, what erased pixels become, and the mean and std of the normalization.
         train: False only normalizes.
+        mirror: False where pixels come mirrored already.
         dtype: to compute in; float32 makes this the plain eager peer of the benchmarks.
     """
 
-    def __init__(self, spec: DataSpec, *, train: bool, dtype: torch.dtype = torch.float64) -> None:
+    def __init__(self, spec: DataSpec, *, train: bool, mirror: bool = True, dtype: torch.dtype = torch.float64) -> None:
         self._train = train
+        self._mirror = mirror
         self._dtype = dtype
+        self._erasing = spec.erasing.mode
         self._jitter = _JITTERS[spec.jitter.kind]
         self._mean = torch.tensor(spec.mean, dtype=dtype)
         self._std = torch.tensor(spec.std, dtype=dtype)
@@ -63,17 +68,22 @@ class ReferenceAugment:
         Returns:
             (n, 3, H, W) of the dtype, channels-last, on the device of `pixels`.
         """
-        pictures = [self._picture(picture.to(self._dtype), plan, row) for row, picture in enumerate(pixels.cpu())]
-        return torch.stack(pictures).permute(0, 3, 1, 2).to(pixels.device)
+        pictures = torch.stack([self._picture(picture, plan, row) for row, picture in enumerate(pixels.cpu())])
+        if self._train:
+            pictures = mixed(pictures, plan)
+        return pictures.permute(0, 3, 1, 2).to(pixels.device)
 
     def _picture(self, picture: torch.Tensor, plan: BatchPlan, row: int) -> torch.Tensor:
-        if self._train:
-            if plan.flip[row]:
-                picture = picture.flip(1)
-            factors = [float(factor) for factor in plan.jitter[row]]
-            picture = self._jitter(picture, factors, [int(step) for step in plan.jitter_order[row]])
-            picture = picture + torch.from_numpy(lighting_offset(plan.lighting[row])).to(self._dtype)
-        return (picture - self._mean) / self._std
+        picture = picture.to(self._dtype)
+        if not self._train:
+            return (picture - self._mean) / self._std
+        if self._mirror and plan.flip[row]:
+            picture = picture.flip(1)
+        factors = [float(factor) for factor in plan.jitter[row]]
+        picture = self._jitter(picture, factors, [int(step) for step in plan.jitter_order[row]])
+        picture = picture + torch.from_numpy(lighting_offset(plan.lighting[row])).to(self._dtype)
+        picture = (picture - self._mean) / self._std
+        return erased(picture, plan.erase[row], self._erasing, plan.noise[row])
 
 
 def lighting_offset(alpha: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -89,6 +99,67 @@ def lighting_offset(alpha: NDArray[np.float32]) -> NDArray[np.float64]:
     """
     offset: NDArray[np.float64] = (alpha * EIGENVALUES) @ EIGENVECTORS.T
     return offset
+
+
+def erased(picture: Colours, box: NDArray[np.int32], mode: str, noise: NDArray[np.uint32]) -> Colours:
+    """Return a normalized picture with a rectangle overwritten.
+
+    Args:
+        picture: floats (H, W, 3).
+        box: int32 (4,), top, left, height, width.
+        mode: of `RandomErasing`.
+        noise: uint32 (2,), key of the random numbers.
+    """
+    top, left, height, width = (int(edge) for edge in box)
+    y, x = np.mgrid[top : top + height, left : left + width]
+    pixels = {"const": None, "rand": np.zeros_like(y), "pixel": y * picture.shape[1] + x}[mode]
+    picture = picture.clone()
+    inside = picture[top : top + height, left : left + width]
+    inside[:] = 0 if pixels is None else torch.from_numpy(erasing_noise(noise, pixels))
+    return picture
+
+
+def erasing_noise(noise: NDArray[np.uint32], pixels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return standard normal colours.
+
+    A pixel has four words of Philox4x32-10, with the counter (pixel, 0, 0, 0) and the key `noise`. The upper 24 bits of
+    each make a uniform number in (0, 1); the first two make R and G, the other two B, by Box and Muller's transform.
+
+    Args:
+        noise: uint32 (2,), low and high word of the key.
+        pixels: their numbers, y * W + x; of any shape.
+
+    Returns:
+        float64 (..., 3).
+    """
+    zero = np.uint64(0)
+    key = np.uint64(noise[0]) | np.uint64(noise[1]) << np.uint64(32)
+    words = [philox4x32(np.uint64(pixel), zero, zero, zero, key) for pixel in pixels.ravel()]
+    upper = np.array(words, np.uint64).reshape(*pixels.shape, 4) >> np.uint64(8)
+    u = (upper + 0.5) * 2.0**-24
+    radius, angle = np.sqrt(-2 * np.log(u[..., 0::2])), 2 * np.pi * u[..., 1::2]
+    red, blue = np.moveaxis(radius * np.cos(angle), -1, 0)
+    green = radius[..., 0] * np.sin(angle[..., 0])
+    return np.stack([red, green, blue], -1)
+
+
+def mixed(pictures: Colours, plan: BatchPlan) -> Colours:
+    """Return each picture blended with its partner's, or with a rectangle of it pasted in.
+
+    Args:
+        pictures: floats (n, H, W, 3), finished.
+        plan: n rows.
+
+    Source: Zhang et al. 2018 (mixup); Yun et al. 2019 (CutMix).
+    """
+    other = pictures[plan.partner.tolist()]
+    lam = torch.tensor(plan.lam, dtype=pictures.dtype)[:, None, None, None]
+    result = lam * pictures + (1 - lam) * other
+    for row, (top, left, height, width) in enumerate(plan.cut.tolist()):
+        if height > 0:
+            result[row] = pictures[row]
+            result[row, top : top + height, left : left + width] = other[row, top : top + height, left : left + width]
+    return result
 
 
 def rgb_to_hsv(rgb: Colours) -> Colours:

@@ -56,6 +56,12 @@ class _Entry:
 
 _INSTALL_AGAIN = "Install fastbot again, from its checkout: pip install -e ."
 _ENTRIES: Mapping[str, _Entry] = {
+    "turbo": _Entry(
+        "TurboBackend",
+        ("fastbot",),
+        "fastbot's own C codec, on the CPU: decodes what a crop needs",
+        "Install a fastbot wheel, or: apt-get install libjpeg-dev gcc python3-dev && pip install -e .",
+    ),
     "dali": _Entry(
         "DaliBackend",
         ("nvidia-dali-cuda120", "nvidia-dali-cuda130"),
@@ -97,14 +103,16 @@ def choose(name: str, device: torch.device) -> Choice:
     if name != AUTO:
         _backend_class(name)
         return Choice(name, "as asked for")
-    if device.type != "cuda":
-        # Measured on 500x375 JPEGs of quality 90, random crops to 224: 840 to 990 images/s a core, DALI's CPU operators
-        # 510 to 600: they decode less of each picture, but their resampling costs four times torch's uint8 one.
-        return Choice("torch", f"the device is {device.type}, and on a CPU torch is faster than DALI's CPU operators")
-    dali = _status("dali")
-    if dali.usable:
-        return Choice("dali", "the device is cuda, and DALI decodes on it")
-    return Choice("torch", f"the device is cuda, but {dali.reason}. {dali.remedy}")
+    where = f"the device is {device.type}"
+    if device.type == "cuda":
+        dali = _status("dali")
+        if dali.usable:
+            return Choice("dali", f"{where}, and DALI decodes on it")
+        where += f", but {dali.reason}. {dali.remedy}"
+    turbo = _status("turbo")
+    if turbo.usable:
+        return Choice("turbo", f"{where}; of the decoders on CPUs turbo is the fastest (docs/performance.md)")
+    return Choice("torch", f"{where}; {turbo.reason}")
 
 
 def build(name: str, split: Split, *, device: torch.device, num_threads: int, ahead: int = 2) -> Backend:

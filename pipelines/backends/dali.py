@@ -1,37 +1,39 @@
-"""NVIDIA DALI: decodes only a picture's window, on the GPU through nvJPEG, or with its CPU operators without one.
+"""NVIDIA DALI: decodes on the GPU through nvJPEG and its JPEG engine, or with DALI's CPU operators without one.
 
 A JPEG's bytes go from the store's memory map straight to DALI's decoder, the pixels from DALI's memory straight to
 torch; neither is copied on the way. Of a picture stored raw, the window is copied into a PNM file in memory: DALI's
 decoders take no bare pixels. Without a CUDA device nothing here touches CUDA.
+
+DALI loses a whole batch to one bad picture. The bad ones are then looked for on the calling thread, and DALI gets the
+batch again, and every later one, without them; samples that fail their checksum it never gets.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import weakref
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from nvidia.dali import fn, types
+from nvidia.dali.backend import ReleaseUnusedMemory  # type: ignore[attr-defined]  # its stubs lack it
 from nvidia.dali.pipeline import Pipeline
 from torch.utils.dlpack import from_dlpack
 
 from datasets_tools.store import Split
-from datasets_tools.store.index import StoredFormat
-from pipelines.backends.raw import raw_window
-from pipelines.backends.torch import read_window
-from pipelines.batch import BatchPlan
-from pipelines.errors import BadPictureError, PipelineError
+from pipelines.backends.dali_feed import DaliFeed, FedBatch
+from pipelines.backends.dali_graph import DEFAULT_FORM, BatchShape, DaliSource, Form, Largest, build_pipeline
+from pipelines.backends.dali_tuning import Measurement, Situation, fastest_form, timed
+from pipelines.backends.geometry import check_geometry
+from pipelines.backends.rescue import rescue
+from pipelines.batch import BatchPlan, Decoded
+from pipelines.errors import PipelineError, SpecError
 
-# JPEG or PNM bytes; then top and left, height and width of the window; then where in it the box starts and ends.
-_INPUT_TYPES = [types.UINT8, types.INT32, types.INT32, types.FLOAT, types.FLOAT]
-_DaliInputs = tuple[
-    list[NDArray[np.uint8]], NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]
-]
+_log = logging.getLogger("pipelines")
+
+# DALI failing on so many batches in a row, without a bad picture in any, is no accident: memory, or the driver.
+_MOST_UNEXPLAINED = 3
 
 
 class DaliBackend:
@@ -48,29 +50,41 @@ class DaliBackend:
         device: where pixels are made; on CUDA, decoding happens there too.
         num_threads: DALI's worker threads, at least 1.
         ahead: batches worked on while the consumer has one.
+        form: how a GPU decodes; None measures all forms at the first plan on a machine, and takes the fastest.
 
-    Source: the resampling is DALI's `INTERP_LINEAR` with antialiasing, a triangle filter with half-pixel centres.
+    Source: the resampling is DALI's `INTERP_LINEAR` and `INTERP_CUBIC` with antialiasing: Pillow's filters, with
+    half-pixel centres, but with the border repeated where Pillow leaves out what lies beyond it.
     """
 
     name = "dali"
 
-    def __init__(self, split: Split, *, device: torch.device, num_threads: int, ahead: int = 2) -> None:
+    def __init__(
+        self,
+        split: Split,
+        *,
+        device: torch.device,
+        num_threads: int,
+        ahead: int = 2,
+        form: Form | None = None,
+    ) -> None:
         self._split = split
         self._device = device
         self._num_threads = num_threads
         self._depth = ahead + 1
-        self._feed = _Feed(split, self._depth)
+        self._form = form if device.type == "cuda" else form or DEFAULT_FORM
+        self._feed = DaliFeed(split, self._depth)
         self._pipeline: Pipeline | None = None
-        self._built_for: tuple[int, tuple[int, int]] | None = None
-        self._stream: weakref.ref[Generator[torch.Tensor]] | None = None
+        self._shape: BatchShape | None = None
+        self._num_unexplained = 0
+        self._stream: weakref.ref[Generator[Decoded]] | None = None
 
-    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[torch.Tensor]:
-        """Yield one uint8 (n, H, W, 3) RGB tensor per plan; every tensor is fresh memory.
+    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[Decoded]:
+        """Yield the pixels of each plan, on the device; every tensor is fresh memory.
 
         Raises:
-            BadPictureError: a picture cannot be decoded; the batches before it have been yielded.
-            DamagedSampleError: a sample's bytes fail their checksum; likewise.
-            PipelineError: DALI failed on a batch of which every picture can be decoded.
+            SpecError: a plan leaves its pictures, or has another shape than the first.
+            StoreError: a file was cut after the store was opened; the batches before it have been yielded.
+            PipelineError: DALI fails again and again on batches of which every picture can be decoded.
         """
         self._close_stream()
         stream = self._run(iter(plans))
@@ -89,187 +103,136 @@ class DaliBackend:
 
     def _drop_pipeline(self) -> None:
         """Let go of the pipeline, which waits for what it has begun and ends its threads."""
-        self._pipeline = self._built_for = None
+        self._pipeline = None
 
-    def _run(self, plans: Iterator[BatchPlan]) -> Generator[torch.Tensor]:
+    def _run(self, plans: Iterator[BatchPlan]) -> Generator[Decoded]:
         first = next(plans, None)
         if first is None:
             return
-        self._prepare(len(first.ids), first.output_size)
-        self._feed.begin(chain([first], plans))
+        if _shape(first) != self._shape:
+            self._drop_pipeline()
+            self._shape = _shape(first)
+        if self._form is None:
+            self._form = self._fastest_form(first)
+        self._feed.begin(self._checked(chain([first], plans), self._shape))
         try:
-            while (images := self._next_images()) is not None:
-                yield images
+            while (decoded := self._next()) is not None:
+                yield decoded
         except BaseException:
             # After an error DALI calls a pipeline invalid, and one left early still holds batches of this iterator.
             self._drop_pipeline()
             raise
 
-    def _prepare(self, num_rows: int, output_size: tuple[int, int]) -> None:
-        if self._built_for == (num_rows, output_size):
-            return
-        self._pipeline = self._build(num_rows, output_size)
-        self._built_for = (num_rows, output_size)
-
-    def _build(self, num_rows: int, output_size: tuple[int, int]) -> Pipeline:
-        on_gpu = self._device.type == "cuda"
-        pipeline = Pipeline(
-            batch_size=num_rows,
-            num_threads=self._num_threads,
-            device_id=_device_index(self._device) if on_gpu else None,
-            prefetch_queue_depth=self._depth,
-        )
-        with pipeline:
-            encoded, anchors, shapes, starts, ends = fn.external_source(
-                source=self._feed,
-                num_outputs=5,
-                dtype=_INPUT_TYPES,
-                ndim=[1] * 5,
-                no_copy=True,  # `_Feed` holds everything until its batch has been delivered
-            )
-            windows = fn.decoders.image_slice(
-                encoded,
-                anchors,
-                shapes,
-                axes=[0, 1],
-                normalized_anchor=False,
-                normalized_shape=False,
-                adjust_orientation=False,
-                jpeg_fancy_upsampling=True,  # as libjpeg does by default; DALI's own default is off
-                device="mixed" if on_gpu else "cpu",
-            )
-            pipeline.set_outputs(
-                fn.resize(
-                    windows,
-                    size=output_size,
-                    roi_start=starts,
-                    roi_end=ends,
-                    interp_type=types.INTERP_LINEAR,
-                    antialias=True,
+    def _checked(self, plans: Iterable[BatchPlan], shape: BatchShape) -> Iterator[BatchPlan]:
+        for plan in plans:
+            if _shape(plan) != shape:
+                raise SpecError(
+                    f"batch {plan.step} of epoch {plan.epoch} is {_shape(plan)}, the first was {shape}: give batches "
+                    "of another shape to another call of `pixels`"
                 )
-            )
-        pipeline.build()
-        return pipeline
+            check_geometry(plan, self._split)
+            yield plan
 
-    def _next_images(self) -> torch.Tensor | None:
+    def _next(self) -> Decoded | None:
         """Return the next batch, or None after the last."""
-        assert self._pipeline is not None
-        self._feed.fill()
-        try:
-            # Given a stream, DALI orders its work before that stream instead of making the host wait.
-            on_gpu = self._device.type == "cuda"
-            (images,) = self._pipeline.run(torch.cuda.current_stream(self._device) if on_gpu else None)
-        except StopIteration:
-            message = ""
-        except RuntimeError as error:
-            message = str(error)
-        else:
-            self._feed.delivered()
-            return from_dlpack(images.as_tensor())
-        # Raised out here: the traceback of DALI's own exception would keep the pipeline, and so its threads, alive.
-        if message:
-            raise self._explain(self._feed.delivered(), message)
-        self._feed.finish()
-        self._pipeline.reset()
-        return None
-
-    def _explain(self, plan: BatchPlan, message: str) -> PipelineError:
-        """Find the picture that DALI failed on: it fails a batch as a whole, and names a row only sometimes."""
-        named = re.search(r"sample #(\d+)", message)
-        suspects = plan.ids[[int(named[1])]] if named else plan.ids
-        for sample_id in suspects.tolist():
+        while True:
+            self._feed.fill()
+            if self._pipeline is None:
+                self._pipeline = self._build(self._feed, self._form)
             try:
-                read_window(self._split, sample_id, [0, 0, 1, 1])
-            except BadPictureError as error:
-                return error.with_traceback(None)
-        reason = _reason(message)
-        if named:
-            return BadPictureError(int(suspects[0]), self._split.key(int(suspects[0])), reason)
-        return PipelineError(
-            f"DALI failed on batch {plan.step} of epoch {plan.epoch}, every picture of which can be decoded: {reason}. "
-            "The torch backend may carry on where DALI cannot"
+                (images,) = self._pipeline.run(_current_stream(self._device))
+            except StopIteration:
+                message = ""
+            except RuntimeError as error:
+                message = str(error)
+            else:
+                self._num_unexplained = 0
+                return self._completed(self._feed.delivered(), from_dlpack(images.as_tensor()))
+            # Out here: the traceback of DALI's own exception would keep the pipeline, and so its threads, alive.
+            if not message:
+                self._feed.finish()
+                self._pipeline.reset()
+                return None
+            self._drop_pipeline()
+            if (decoded := self._recovered(message)) is not None:
+                return decoded
+
+    def _build(self, source: DaliSource, form: Form | None) -> Pipeline:
+        assert form is not None
+        assert self._shape is not None
+        return build_pipeline(
+            source,
+            form,
+            self._shape,
+            Largest.of(self._split),
+            device=self._device,
+            num_threads=self._num_threads,
+            depth=self._depth,
         )
 
+    def _completed(self, batch: FedBatch, pixels: torch.Tensor) -> Decoded:
+        """Put the rows that DALI was not given into a batch."""
+        return Decoded(pixels, rescue(self._split, batch.plan, batch.withheld, pixels))
 
-class _Feed:
-    """The source of a pipeline's inputs: what DALI calls for each batch.
+    def _recovered(self, message: str) -> Decoded | None:
+        """Find the rows that made DALI fail on the oldest batch under way, and start over from it without them.
 
-    Inputs are prepared by `fill`, before DALI calls, so that an error of a plan or of a sample never travels through
-    DALI. It ends the plans early instead: DALI finishes what came before it.
+        Returns:
+            None where they were found; otherwise the batch as the calling thread decodes it.
+        """
+        plan, withheld = self._feed.oldest.plan, self._feed.oldest.withheld
+        pixels = torch.empty((len(plan.ids), *plan.output_size, 3), dtype=torch.uint8, device=self._device)
+        failed = rescue(self._split, plan, range(len(plan.ids)), pixels)
+        named = {int(row) for row in re.findall(r"sample #(\d+)", message)}  # only sometimes
+        for row in named - failed.keys():
+            self._tell_of(int(plan.ids[row]), message)
+        blamed = (failed.keys() | named).difference(withheld)
+        self._feed.refused.update(plan.ids[list(blamed)].tolist())
+        if not blamed:
+            self._not_explained(plan, message)
+            self._feed.delivered()
+        self._feed.begin_again()
+        return None if blamed else Decoded(pixels, failed)
 
-    Args:
-        split: the stored samples.
-        depth: batches that are under way in DALI.
-    """
+    def _tell_of(self, sample_id: int, message: str) -> None:
+        _log.warning(
+            "sample %d (%s) is decoded on the CPU from now on: DALI says %s",
+            sample_id,
+            self._split.key(sample_id),
+            _reason(message),
+        )
 
-    def __init__(self, split: Split, depth: int) -> None:
-        self._split = split
-        self._depth = depth
-        self._plans: Iterator[BatchPlan] = iter(())
-        self._ready: deque[_DaliInputs] = deque()
-        self._under_way: deque[tuple[BatchPlan, _DaliInputs]] = deque()
-        self._failure: Exception | None = None
+    def _not_explained(self, plan: BatchPlan, message: str) -> None:
+        """Tell of a batch that was slow for no picture's fault; raise when it is not the first."""
+        self._num_unexplained += 1
+        reason = (
+            f"DALI failed on batch {plan.step} of epoch {plan.epoch}, every picture of which can be decoded: "
+            f"{_reason(message)}"
+        )
+        if self._num_unexplained >= _MOST_UNEXPLAINED:
+            raise PipelineError(f"{reason}. It did so {_MOST_UNEXPLAINED} times in a row: take another backend")
+        _log.warning("%s. The batch was decoded on the CPU", reason)
 
-    def begin(self, plans: Iterator[BatchPlan]) -> None:
-        """Start on other plans."""
-        self._plans = plans
-        self._ready.clear()
-        self._under_way.clear()
-        self._failure = None
+    def _fastest_form(self, plan: BatchPlan) -> Form:
+        check_geometry(plan, self._split)
+        inputs = self._feed.prepared(plan).inputs
 
-    def fill(self) -> None:
-        """Prepare what DALI will call for in its next run."""
-        try:
-            while len(self._under_way) < self._depth and (plan := next(self._plans, None)) is not None:
-                inputs = self._inputs(plan)
-                self._under_way.append((plan, inputs))
-                self._ready.append(inputs)
-        except Exception as error:
-            self._failure, self._plans = error, iter(())
+        def measure(form: Form) -> Measurement:
+            pipeline = self._build(lambda: inputs, form)
+            return timed(lambda: pipeline.run(_current_stream(self._device)), len(plan.ids), self._device)
 
-    def __call__(self) -> _DaliInputs:
-        if not self._ready:
-            raise StopIteration
-        return self._ready.popleft()
-
-    def delivered(self) -> BatchPlan:
-        """Return the plan of the oldest batch under way, and let go of its inputs."""
-        return self._under_way.popleft()[0]
-
-    def finish(self) -> None:
-        """Raise what ended the plans early, if anything did."""
-        if self._failure is not None:
-            raise self._failure
-
-    def _inputs(self, plan: BatchPlan) -> _DaliInputs:
-        split, ids = self._split, plan.ids.tolist()
-        anchors, shapes = (np.array(part, order="C") for part in np.hsplit(plan.windows, 2))
-        starts = plan.boxes[:, :2] - anchors
-        ends = starts + plan.boxes[:, 2:]
-        raw = split.formats[plan.ids] == StoredFormat.RAW
-        encoded = [
-            _pnm(raw_window(split, sample_id, window)) if is_raw else split.encoded(sample_id)
-            for sample_id, window, is_raw in zip(ids, plan.windows.tolist(), raw.tolist(), strict=True)
-        ]
-        anchors[raw] = 0  # their files are the windows: decoding a PNM costs by all of its pixels
-        return encoded, anchors, shapes, starts.astype(np.float32), ends.astype(np.float32)
+        form = fastest_form(measure, Situation.here(self._device, self._split, self._num_threads).cache_file())
+        ReleaseUnusedMemory()  # of the forms that lost: DALI's pools keep it
+        return form
 
 
-def _pnm(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return uint8 (height, width, 3) RGB pixels as a binary PPM file: uint8 (size,).
-
-    Source: the Netpbm format, https://netpbm.sourceforge.net/doc/ppm.html.
-    """
-    height, width, _ = pixels.shape
-    header = np.frombuffer(b"P6\n%d %d\n255\n" % (width, height), np.uint8)
-    file = np.empty(header.size + pixels.size, np.uint8)
-    file[: header.size] = header
-    file[header.size :].reshape(pixels.shape)[:] = pixels
-    return file
+def _shape(plan: BatchPlan) -> BatchShape:
+    return BatchShape(len(plan.ids), plan.output_size, plan.interpolation)
 
 
-def _device_index(device: torch.device) -> int:
-    return torch.cuda.current_device() if device.index is None else device.index
+def _current_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """Return the stream that DALI orders its work before, given one; without, the host waits."""
+    return torch.cuda.current_stream(device) if device.type == "cuda" else None
 
 
 def _reason(message: str) -> str:

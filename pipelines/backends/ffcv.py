@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from queue import Empty, Full
@@ -20,11 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datasets_tools.errors import DamagedSampleError
 from datasets_tools.store import Split
 from datasets_tools.store.index import StoredFormat
 from pipelines.backends.ffcv_decoder import DECODED, PlannedDecoder, PlanRows, complaint, decoding_costs, share_out
 from pipelines.backends.ffcv_import import EpochIterator, MemoryLoader
-from pipelines.batch import BatchPlan
+from pipelines.backends.geometry import check_geometry
+from pipelines.batch import BatchPlan, Decoded
 from pipelines.errors import BadPictureError, PipelineError, SpecError
 
 _log = logging.getLogger("pipelines")
@@ -56,15 +58,13 @@ class FfcvBackend:
         _log.info("ffcv compiles its decoder during the first batch of every process: a few seconds")
         self._loader = MemoryLoader(split.data, self._decoder, num_workers=num_workers, batches_ahead=ahead)
 
-    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[torch.Tensor]:
-        """Yield one uint8 (n, H, W, 3) RGB tensor per plan, on the CPU, valid until the next is requested.
+    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[Decoded]:
+        """Yield the pixels of each plan, on the CPU, valid until the next are requested.
 
         `plans` is read in another thread, `ahead` + 1 beyond the batch that was yielded last.
 
         Raises:
-            BadPictureError: a picture cannot be decoded; the batches before it have been yielded.
-            DamagedSampleError: a sample's bytes fail their checksum; likewise.
-            StoreError: a file was cut after the store was opened; likewise.
+            StoreError: a file was cut after the store was opened; the batches before it have been yielded.
             SpecError: a plan has more rows or another output size than the first, or leaves a picture.
         """
         remaining = iter(plans)
@@ -112,18 +112,16 @@ class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
                 for step, plan in enumerate(self._plans):
                     self._check_plan(plan)
                     self._split.check_unchanged(plan.ids)  # before anything reads: its checksums come beside decoding
-                    verified = verifier.submit(self._split.verify, plan.ids)
+                    verified = verifier.submit(self._split.damaged, plan.ids)
                     pixels, status = self._decode(step, plan)
-                    verified.result()
-                    self._check_status(plan, status)
-                    if not self._offer(torch.from_numpy(pixels)):
+                    if not self._offer(self._decoded(plan, pixels, status, verified.result())):
                         return
             self._offer(None)
         except BaseException as error:  # nobody is above this frame: the consumer raises it
             self._offer(error)
 
-    def __next__(self) -> torch.Tensor:
-        """Return the next batch's pixels, or raise what making them raised."""
+    def __next__(self) -> Decoded:
+        """Return the next batch, or raise what making them raised."""
         while True:
             running = self.is_alive()
             try:
@@ -132,7 +130,7 @@ class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
                 if running:
                     continue
                 raise PipelineError("the ffcv backend was closed while its batches were read") from None
-            if isinstance(item, torch.Tensor):
+            if isinstance(item, Decoded):
                 return item
             self.close()
             raise StopIteration if item is None else item
@@ -166,33 +164,41 @@ class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
             windows=np.array(plan.windows, np.int32, order="C"),
             boxes=np.array(plan.boxes, np.float64, order="C"),
             workers=share_out(decoding_costs(sizes, raw), self.loader.num_workers),
+            cubic=plan.interpolation == "bicubic",
         )
 
     def _check_plan(self, plan: BatchPlan) -> None:
         """Refuse what the compiled code, which checks no bounds, would read or write outside its memory."""
-        where = f"batch {plan.step} of epoch {plan.epoch}"
         num_rows, output_size = self._shape
         if len(plan.ids) > num_rows or plan.output_size != output_size:
             raise SpecError(
-                f"{where} has {len(plan.ids)} rows of {plan.output_size} pixels, the first had {num_rows} of "
-                f"{output_size}: give batches of another shape to another call of `pixels`"
+                f"batch {plan.step} of epoch {plan.epoch} has {len(plan.ids)} rows of {plan.output_size} pixels, the "
+                f"first had {num_rows} of {output_size}: give batches of another shape to another call of `pixels`"
             )
-        outside = _outside(plan, self._split)
-        if len(outside):
-            row = outside[0]
-            raise SpecError(
-                f"{where}, row {row}: sample {plan.ids[row]} does not exist, or window {plan.windows[row].tolist()} "
-                f"or box {plan.boxes[row].tolist()} leaves it: make the plan from the split it is carried out on"
-            )
+        check_geometry(plan, self._split)
 
-    def _check_status(self, plan: BatchPlan, status: NDArray[np.uint8]) -> None:
-        bad = np.flatnonzero(status != DECODED)
-        if len(bad):
-            sample_id, split = int(plan.ids[bad[0]]), self._split
-            size = int(split.heights[sample_id]), int(split.widths[sample_id])
-            raise BadPictureError(sample_id, split.key(sample_id), complaint(split.encoded(sample_id), *size))
+    def _decoded(
+        self,
+        plan: BatchPlan,
+        pixels: NDArray[np.uint8],
+        status: NDArray[np.uint8],
+        damaged: Mapping[int, DamagedSampleError],
+    ) -> Decoded:
+        failed: dict[int, Exception] = {}
+        for row, sample_id in enumerate(plan.ids.tolist()):
+            if sample_id in damaged:
+                failed[row] = damaged[sample_id]
+            elif status[row] != DECODED:
+                failed[row] = self._complaint(sample_id)
+        pixels[list(failed)] = 0
+        return Decoded(torch.from_numpy(pixels), failed)
 
-    def _offer(self, item: torch.Tensor | BaseException | None) -> bool:
+    def _complaint(self, sample_id: int) -> BadPictureError:
+        split = self._split
+        size = int(split.heights[sample_id]), int(split.widths[sample_id])
+        return BadPictureError(sample_id, split.key(sample_id), complaint(split.encoded(sample_id), *size))
+
+    def _offer(self, item: Decoded | BaseException | None) -> bool:
         """Hand `item` to the consumer; return False when there is none any more."""
         while not self.terminate_event.is_set():
             try:
@@ -201,16 +207,3 @@ class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
                 continue
             return True
         return False
-
-
-def _outside(plan: BatchPlan, split: Split) -> NDArray[np.int64]:
-    """Return the rows whose sample does not exist, or whose box leaves its window, or that leaves the picture."""
-    known = (plan.ids >= 0) & (plan.ids < len(split))
-    ids = np.where(known, plan.ids, 0)
-    pictures = np.stack([split.heights[ids], split.widths[ids]], axis=1)
-    start, extent = plan.windows[:, :2].astype(np.int64), plan.windows[:, 2:]
-    box_start, box_extent = plan.boxes[:, :2], plan.boxes[:, 2:]
-    inside = (start >= 0) & (extent > 0) & (start + extent <= pictures)
-    # An eval box may leave its window by the rounding of its float64 arithmetic.
-    inside &= (box_start > start - 1e-6) & (box_extent > 0) & (box_start + box_extent < start + extent + 1e-6)
-    return np.flatnonzero(~(known & inside.all(axis=1)))

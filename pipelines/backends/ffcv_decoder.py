@@ -38,6 +38,7 @@ class PlanRows(NamedTuple):
         windows: int32 (n, 4), as in `BatchPlan`.
         boxes: float64 (n, 4), likewise.
         workers: int32 (n,), which thread decodes the row.
+        cubic: resample bicubic; otherwise bilinear.
     """
 
     addresses: NDArray[np.uint64]
@@ -48,6 +49,7 @@ class PlanRows(NamedTuple):
     windows: NDArray[np.int32]
     boxes: NDArray[np.float64]
     workers: NDArray[np.int32]
+    cubic: bool
 
 
 def decoding_costs(sizes: NDArray[np.uint64], raw: NDArray[np.bool_]) -> NDArray[np.uint64]:
@@ -144,7 +146,7 @@ class PlannedDecoder(Operation):  # type: ignore[misc]  # ffcv is untyped
                         if imdecode(data, scratch, height, width, height, width, 0, 0, 1, 1, False, False) != 0:
                             continue
                         picture = scratch
-                    resample(picture, width, rows.windows[row], rows.boxes[row], pixels[row])
+                    resample(picture, width, rows.windows[row], rows.boxes[row], pixels[row], rows.cubic)
                     status[row] = DECODED
             return pixels, status
 

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable
 import torch
 
 from datasets_tools.store import Split
-from pipelines.batch import BatchPlan
+from pipelines.batch import BatchPlan, Decoded
 
 # Distinct batches that take turns: more than one, so that no step sees what the caches still hold from the last.
 RING_SIZE = 3
@@ -33,10 +33,10 @@ class SyntheticBackend:
         self._seed = seed
         self._ring = torch.empty((0, 0, 0, 0, 3), dtype=torch.uint8)
 
-    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[torch.Tensor]:
-        """Yield one uint8 (n, H, W, 3) tensor per plan; the same memory comes round again, do not write to it."""
+    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[Decoded]:
+        """Yield pixels for each plan; the same memory comes round again, do not write to it."""
         for plan in plans:
-            yield self._batches((len(plan.ids), *plan.output_size, 3))[plan.step % RING_SIZE]
+            yield Decoded(self._batches((len(plan.ids), *plan.output_size, 3))[plan.step % RING_SIZE], {})
 
     def close(self) -> None:
         """Release the pixels."""

@@ -20,10 +20,12 @@ import torch
 from torch.nn import functional
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from datasets_tools.errors import DamagedSampleError
 from datasets_tools.store import Split
 from datasets_tools.store.index import StoredFormat
-from pipelines.backends.raw import raw_window
-from pipelines.batch import BatchPlan
+from pipelines.backends.geometry import check_geometry
+from pipelines.backends.raw import raw_picture
+from pipelines.batch import BatchPlan, Decoded, Interpolation
 from pipelines.errors import BadPictureError, PipelineError
 
 # Enough rows to make a job's bookkeeping (about 30 us) vanish, few enough to spread over threads and to stop quickly.
@@ -51,14 +53,15 @@ class TorchBackend:
         self._split = split
         self._num_threads = num_threads
         self._ahead = ahead
-        self._streams: weakref.WeakSet[Generator[torch.Tensor]] = weakref.WeakSet()
+        self._streams: weakref.WeakSet[Generator[Decoded]] = weakref.WeakSet()
 
-    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[torch.Tensor]:
-        """Yield one uint8 (n, H, W, 3) RGB tensor per plan; every tensor is fresh memory.
+    def pixels(self, plans: Iterable[BatchPlan]) -> Generator[Decoded]:
+        """Yield the pixels of each plan; every tensor is fresh memory.
 
         Raises:
-            BadPictureError: a picture cannot be decoded; the batches before it have been yielded.
-            DamagedSampleError: a sample's bytes fail their checksum; likewise.
+            SpecError: a plan leaves its pictures.
+            PipelineError: a box does not start at a whole pixel of the output.
+            StoreError: a file was cut after the store was opened.
         """
         stream = self._stream(plans)
         self._streams.add(stream)
@@ -69,7 +72,7 @@ class TorchBackend:
         for stream in list(self._streams):
             stream.close()
 
-    def _stream(self, plans: Iterable[BatchPlan]) -> Generator[torch.Tensor]:
+    def _stream(self, plans: Iterable[BatchPlan]) -> Generator[Decoded]:
         pool = _single_threaded_workers(self._num_threads)
         pending: deque[_PendingBatch] = deque()
         try:
@@ -83,6 +86,7 @@ class TorchBackend:
             pool.shutdown(cancel_futures=True)
 
     def _submit(self, pool: ThreadPoolExecutor, plan: BatchPlan) -> _PendingBatch:
+        check_geometry(plan, self._split)
         num_rows = len(plan.ids)
         images = torch.empty((num_rows, *plan.output_size, 3), dtype=torch.uint8)
         rows_per_job = max(1, min(ROWS_PER_JOB, num_rows // self._num_threads))
@@ -92,23 +96,31 @@ class TorchBackend:
         ]
         return _PendingBatch(images, jobs)
 
-    def _fill(self, images: torch.Tensor, plan: BatchPlan, rows: range) -> None:
+    def _fill(self, images: torch.Tensor, plan: BatchPlan, rows: range) -> dict[int, Exception]:
+        """Write the pixels of `rows` to `images`, and return why rows have none."""
+        failed: dict[int, Exception] = {}
         for row in rows:
-            window = plan.windows[row].tolist()
-            region = read_window(self._split, int(plan.ids[row]), window)
-            crop = _resample(region, window, plan.boxes[row].tolist(), plan.output_size)
-            images[row].copy_(crop)
+            try:
+                images[row] = self._row(plan, row)
+            except (BadPictureError, DamagedSampleError) as error:
+                images[row] = 0
+                failed[row] = error
+        return failed
+
+    def _row(self, plan: BatchPlan, row: int) -> torch.Tensor:
+        window = plan.windows[row].tolist()
+        region = read_window(self._split, int(plan.ids[row]), window)
+        return _resample(region, window, plan.boxes[row].tolist(), plan.output_size, plan.interpolation)
 
 
 @dataclass(frozen=True, slots=True)
 class _PendingBatch:
     images: torch.Tensor
-    jobs: list[Future[None]]
+    jobs: list[Future[dict[int, Exception]]]
 
-    def wait(self) -> torch.Tensor:
-        for job in self.jobs:
-            job.result()
-        return self.images
+    def wait(self) -> Decoded:
+        failed = {row: error for job in self.jobs for row, error in job.result().items()}
+        return Decoded(self.images, failed)
 
 
 def read_window(split: Split, sample_id: int, window: list[int]) -> torch.Tensor:
@@ -126,10 +138,11 @@ def read_window(split: Split, sample_id: int, window: list[int]) -> torch.Tensor
         BadPictureError: its bytes cannot be decoded, or are not a picture of the size that the store says.
         DamagedSampleError: its bytes fail their checksum.
     """
+    top, left, height, width = window
     if split.formats[sample_id] == StoredFormat.RAW:
         # A copy, because torch has no read-only tensors; and the dense one that its resampling wants.
-        return torch.from_numpy(raw_window(split, sample_id, window).copy()).permute(2, 0, 1)
-    top, left, height, width = window
+        region = raw_picture(split, sample_id)[top : top + height, left : left + width].copy()
+        return torch.from_numpy(region).permute(2, 0, 1)
     return decode_picture(split, sample_id)[:, top : top + height, left : left + width]
 
 
@@ -164,7 +177,13 @@ def _decoder_message(error: RuntimeError) -> str:
     return re.sub(r"^\w+, \S+:\d+, ", "", str(error).splitlines()[0])
 
 
-def _resample(region: torch.Tensor, window: list[int], box: list[float], output_size: tuple[int, int]) -> torch.Tensor:
+def _resample(
+    region: torch.Tensor,
+    window: list[int],
+    box: list[float],
+    output_size: tuple[int, int],
+    interpolation: Interpolation,
+) -> torch.Tensor:
     """Resize the window's pixels so that the box gets the output's size, then cut the box out; returns (H, W, 3)."""
     (resized_height, first_row), (resized_width, first_column) = (
         _scaled_axis(window[axis], window[axis + 2], box[axis], box[axis + 2], output_size[axis]) for axis in (0, 1)
@@ -173,7 +192,7 @@ def _resample(region: torch.Tensor, window: list[int], box: list[float], output_
     resized = functional.interpolate(
         region.unsqueeze(0).contiguous(memory_format=torch.channels_last),
         (resized_height, resized_width),
-        mode="bilinear",
+        mode=interpolation,
         antialias=True,
     )
     rows = slice(first_row, first_row + output_size[0])

@@ -189,7 +189,11 @@ def test_a_stopped_conversion_says_what_is_kept(tmp_path: Path, stop: signal.Sig
     script.write_text(STOPPING)
     command = ["convert", "demo", str(tmp_path / "store"), "--workers", "2", "--shards", "20"]
     process = subprocess.run(
-        [sys.executable, script, str(int(stop)), *command], capture_output=True, text=True, timeout=60
+        [sys.executable, script, str(int(stop)), *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     printed, complaints = process.stdout, process.stderr
     assert (process.returncode, complaints) == (130, "")

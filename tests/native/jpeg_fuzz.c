@@ -149,6 +149,52 @@ static void try_transcode(codec_bytes jpeg, bool sound)
     free(out.data);
 }
 
+/* A window that is not resized shows the pixels of the whole picture. Where rows above it are damaged in a way that only
+ * the whole picture shows, or below it, the two may disagree about whether it can be decoded. */
+static void require_equal(const uint8_t *region, const codec_region *wanted, const uint8_t *whole,
+                          const codec_header *frame)
+{
+    static const codec_error differs = {CODEC_OK, "pixels differ"};
+    for (unsigned y = 0; y < wanted->window[2]; y++)
+        for (unsigned x = 0; x < 3 * wanted->window[3]; x++) {
+            size_t row = wanted->window[0] + y, column = wanted->window[1] + x / 3;
+            size_t pixel = row * frame->width + column;
+            uint8_t expected = frame->components == 1 ? whole[pixel] : whole[3 * pixel + x % 3];
+            require(region[(size_t)y * 3 * wanted->window[3] + x] == expected, "a region is a part of the whole",
+                    &differs);
+        }
+}
+
+static void try_region(codec_bytes jpeg, const codec_header *frame, bool sound)
+{
+    codec_error error;
+    codec_memory memory = {0};
+    codec_region wanted = {.stored = jpeg, .height = frame->height, .width = frame->width};
+    bool resized = draw(2);
+    wanted.window[2] = 1 + (unsigned)draw(frame->height);
+    wanted.window[3] = 1 + (unsigned)draw(frame->width);
+    wanted.window[0] = (unsigned)draw(frame->height - wanted.window[2] + 1);
+    wanted.window[1] = (unsigned)draw(frame->width - wanted.window[3] + 1);
+    for (int i = 0; i < 4; i++)
+        wanted.box[i] = wanted.window[i];
+    wanted.out_height = resized ? 1 + (unsigned)draw(64) : wanted.window[2];
+    wanted.out_width = resized ? 1 + (unsigned)draw(64) : wanted.window[3];
+    wanted.filter = draw(2) ? CODEC_BICUBIC : CODEC_BILINEAR;
+    wanted.out = malloc((size_t)wanted.out_height * wanted.out_width * 3);
+    codec_status status = codec_region_pixels(&wanted, &memory, &error);
+    require(!sound || status == CODEC_OK, "a region of a sound picture decodes", &error);
+    /* Of scans that stop early libjpeg smooths blocks, by what it decoded of their neighbours. (Of arithmetic coding the
+     * header does not tell whether it is progressive.) */
+    if (sound && !resized && frame->huffman && !frame->progressive) {
+        uint8_t *whole = malloc((size_t)frame->height * frame->width * frame->components);
+        codec_decode(jpeg, false, whole, frame->height, frame->width, frame->components, &error);
+        require_equal(wanted.out, &wanted, whole, frame);
+        free(whole);
+    }
+    free(wanted.out);
+    codec_memory_free(&memory);
+}
+
 /* `data` lies at the very end of its block, so that one byte too many is seen. */
 static void try_all(codec_bytes jpeg)
 {
@@ -166,6 +212,8 @@ static void try_all(codec_bytes jpeg)
         try_decode(jpeg, &frame, false, sound);
         try_decode(jpeg, &frame, true, sound);
         try_transcode(jpeg, sound);
+        for (int i = 0; i < 4; i++)
+            try_region(jpeg, &frame, sound);
     }
 }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from augment_cases import SPECS, pictures, random_plan
+from augment_cases import MIXED_SPECS, SPECS, mixed_plan, pictures, random_plan
 
 from datasets_tools.photographs import load
 from pipelines.augment.build import build_augment
@@ -23,6 +23,7 @@ from pipelines.augment.reference import ReferenceAugment
 
 CPU = torch.device("cpu")
 SHAPE = (6, 31, 37)
+ALL_SPECS = SPECS | MIXED_SPECS
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 REPOSITORY = Path(__file__).parents[2]
 
@@ -38,11 +39,12 @@ def _assert_equal(images: torch.Tensor, expected: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("kind", ALL_SPECS)
 def test_cpu_equals_the_reference(kind: str, dtype: torch.dtype, train: bool) -> None:
-    pixels, plan = pictures(*SHAPE), random_plan(SHAPE[0])
-    images = build_augment(SPECS[kind], device=CPU, dtype=dtype, train=train)(pixels, plan)
-    _assert_equal(images, ReferenceAugment(SPECS[kind], train=train)(pixels, plan))
+    spec, pixels = ALL_SPECS[kind], pictures(*SHAPE)
+    plan = mixed_plan(spec, *SHAPE)
+    images = build_augment(spec, device=CPU, dtype=dtype, train=train)(pixels, plan)
+    _assert_equal(images, ReferenceAugment(spec, train=train)(pixels, plan))
 
 
 @pytest.mark.parametrize("kind", ["hsv", "contrast"])
@@ -69,10 +71,11 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("kind", ALL_SPECS)
 def test_threads_change_no_bit(kind: str) -> None:
-    pixels, plan = pictures(7, 30, 31), random_plan(7)
-    augment = build_augment(SPECS[kind], device=CPU, dtype=torch.float32, train=True)
+    spec = ALL_SPECS[kind]
+    pixels, plan = pictures(7, 30, 31), mixed_plan(spec, 7, 30, 31)
+    augment = build_augment(spec, device=CPU, dtype=torch.float32, train=True)
     results = []
     for num_threads in (1, 2, 3, 16):
         torch.set_num_threads(num_threads)
@@ -86,58 +89,33 @@ def test_triton_kernels_equal_the_reference(tmp_path: Path) -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
     subprocess.run([sys.executable, script, tmp_path / "results.pt"], env=environment, check=True, timeout=120)
     results = torch.load(tmp_path / "results.pt")
-    assert {kind for kind, *_ in results} == set(SPECS)
+    assert {kind for kind, *_ in results} == set(ALL_SPECS)
     assert {dtype for _, dtype, _ in results} == set(DTYPES)
     for (kind, dtype, train), images in results.items():
         assert images.dtype == dtype
         assert images.is_contiguous(memory_format=torch.channels_last)
-        _assert_equal(images, ReferenceAugment(SPECS[kind], train=train)(pictures(*SHAPE), random_plan(SHAPE[0])))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("capability", [80, 90])
-def test_triton_kernels_compile(capability: int) -> None:
-    """The interpreter accepts what the compiler may not; compiling needs no device."""
-    pytest.importorskip("triton", reason="PyTorch's CPU-only builds come without Triton")
-    from triton import compile as compile_kernel
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    from pipelines.augment import cuda
-    from pipelines.augment.parameters import NUM_COLUMNS
-
-    pointers = {"pixels": "*u8", "table": "*fp32", "sums": "*fp32"}
-    numbers = {"num_pixels": "i32", "width": "i32", "scale_r": "fp32", "scale_g": "fp32", "scale_b": "fp32"}
-    target = GPUTarget("cuda", capability, 32)
-    for kind, columns in NUM_COLUMNS.items():
-        for images in ("*fp32", "*fp16", "*bf16"):
-            constants = {"KIND": kind, "COLUMNS": columns, "BLOCK": 1024, "SUMS": 64}
-            signature = pointers | {"images": images} | numbers | dict.fromkeys(constants, "constexpr")
-            assert "ptx" in compile_kernel(ASTSource(cuda._augment, signature, constants), target=target).asm
-    constants = {"COLUMNS": NUM_COLUMNS["contrast"], "BLOCK": 1024}
-    signature = pointers | {"num_pixels": "i32"} | dict.fromkeys(constants, "constexpr")
-    assert "ptx" in compile_kernel(ASTSource(cuda._sum_grey, signature, constants), target=target).asm
+        spec = ALL_SPECS[kind]
+        _assert_equal(images, ReferenceAugment(spec, train=train)(pictures(*SHAPE), mixed_plan(spec, *SHAPE)))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("kind", ALL_SPECS)
 def test_cuda_equals_the_reference(kind: str, dtype: torch.dtype, train: bool) -> None:
-    device = torch.device("cuda", 0)
-    pixels, plan = pictures(*SHAPE), random_plan(SHAPE[0])
-    augment = build_augment(SPECS[kind], device=device, dtype=dtype, train=train)
-    images = augment(pixels.to(device), plan)
+    device, spec, pixels = torch.device("cuda", 0), ALL_SPECS[kind], pictures(*SHAPE)
+    plan = mixed_plan(spec, *SHAPE)
+    images = build_augment(spec, device=device, dtype=dtype, train=train)(pixels.to(device), plan)
     assert images.is_contiguous(memory_format=torch.channels_last)
-    _assert_equal(images, ReferenceAugment(SPECS[kind], train=train)(pixels, plan))
+    _assert_equal(images, ReferenceAugment(spec, train=train)(pixels, plan))
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("kind", ALL_SPECS)
 def test_cuda_does_not_hold_up_the_host(kind: str) -> None:
-    device = torch.device("cuda", 0)
-    pixels, plan = pictures(*SHAPE).to(device), random_plan(SHAPE[0])
-    augment = build_augment(SPECS[kind], device=device, dtype=torch.float16, train=True)
+    device, spec = torch.device("cuda", 0), ALL_SPECS[kind]
+    pixels, plan = pictures(*SHAPE).to(device), mixed_plan(spec, *SHAPE)
+    augment = build_augment(spec, device=device, dtype=torch.float16, train=True)
     augment(pixels, plan)  # compiling may wait
     torch.cuda.set_sync_debug_mode("error")
     try:

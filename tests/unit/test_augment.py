@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import colorsys
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,7 @@ from plans import train_plan
 from skimage import color
 from torchvision.transforms.v2 import functional
 
-from pipelines.augment.build import build_augment
+from pipelines.augment.build import build_augment, fill_colour
 from pipelines.augment.reference import (
     BRIGHTNESS,
     CONTRAST,
@@ -25,9 +27,9 @@ from pipelines.augment.reference import (
     lighting_offset,
     rgb_to_hsv,
 )
-from pipelines.batch import BatchPlan
+from pipelines.batch import BatchPlan, Operation
 from pipelines.errors import SpecError
-from pipelines.spec import BOT_MEAN, BOT_STD, DataSpec
+from pipelines.spec import BOT_MEAN, BOT_STD, DataSpec, RandAugment, TrivialAugment
 
 CPU = torch.device("cpu")
 
@@ -167,3 +169,38 @@ def test_other_devices_and_types_are_refused() -> None:
         build_augment(DataSpec(), device=torch.device("meta"), dtype=torch.float32, train=True)
     with pytest.raises(SpecError, match=r"torch\.float64; choose one of torch\.float32"):
         build_augment(DataSpec(), device=CPU, dtype=torch.float64, train=True)
+
+
+@pytest.mark.parametrize("auto_augment", [RandAugment(), TrivialAugment()])
+def test_operations_come_first_and_mirror(auto_augment: RandAugment | TrivialAugment) -> None:
+    """Inversion is of 8-bit pixels and does not commute with jitter; what is mirrored twice is not mirrored."""
+    pixels, plan = pictures(6, 9, 10), random_plan(6)
+    operations = np.tile(np.array([[Operation.INVERT, Operation.IDENTITY]], np.int8), (6, 1))
+    operated = replace(plan, operations=operations, arguments=np.zeros((6, 2), np.float32))
+    spec = DataSpec(auto_augment=auto_augment)
+    images = build_augment(spec, device=CPU, dtype=torch.float32, train=True)(pixels, operated)
+    expected = build_augment(DataSpec(), device=CPU, dtype=torch.float32, train=True)(255 - pixels, plan)
+    torch.testing.assert_close(images, expected, rtol=0, atol=0)
+    evaluation = [build_augment(s, device=CPU, dtype=torch.float32, train=False) for s in (spec, DataSpec())]
+    assert torch.equal(evaluation[0](pixels, operated), evaluation[1](pixels, plan))
+
+
+def test_the_fill_colour_is_the_mean_as_timm_rounds_it() -> None:
+    """Source: timm's `transforms_factory.py`: min(255, round(255 * x)) for x in mean."""
+    assert fill_colour(DataSpec(auto_augment=RandAugment())) == (124, 117, 104)
+    assert fill_colour(DataSpec(auto_augment=RandAugment(), mean=(127.5, 300, -3))) == (128, 255, 0)
+    assert fill_colour(DataSpec(auto_augment=RandAugment(fill=(1, 2, 3)))) == (1, 2, 3)
+    assert fill_colour(DataSpec(auto_augment=TrivialAugment())) == (0, 0, 0)
+
+
+def test_without_operations_nothing_of_them_is_imported() -> None:
+    script = (
+        "import sys, torch\n"
+        "from pipelines.augment.build import build_augment\n"
+        "from pipelines.spec import DataSpec\n"
+        "build_augment(DataSpec(), device=torch.device('cpu'), dtype=torch.float32, train=True)\n"
+        "print(*sys.modules)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "pipelines.augment.cpu" in found.stdout.split()
+    assert "pipelines.augment.operations" not in found.stdout.split()

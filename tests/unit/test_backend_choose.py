@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from stores import StoredPicture, write_split
 
+from datasets_tools import jpeg
 from datasets_tools.store import Split
 from pipelines.backends import choose
-from pipelines.backends.torch import TorchBackend
 from pipelines.errors import BackendUnavailable, SpecError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -15,6 +17,11 @@ NO_SPLIT: Split = None  # nothing is read
 
 INSTALL_DALI = "pip install nvidia-dali-cuda120"
 INSTALL_FFCV = "apt-get install libturbojpeg0-dev libjpeg-dev libopencv-dev pkg-config g++ && pip install ffcv"
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Split:
+    return write_split(tmp_path, [StoredPicture("raw", bytes(3), 1, 1, raw=True)])
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, package: str, backend: str) -> None:
@@ -25,11 +32,25 @@ def hide(monkeypatch: pytest.MonkeyPatch, package: str, backend: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
 
 
-def test_auto_takes_torch_on_a_cpu() -> None:
+def without_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "pipelines.backends.turbo", raising=False)
+    monkeypatch.setattr(jpeg, "problem", lambda: "the JPEG codec is not built: run pip install -e .")
+
+
+def test_auto_takes_turbo_on_a_cpu() -> None:
     choice = choose.choose("auto", CPU)
-    assert choice.name == "torch"
+    assert choice.name == "turbo"
     assert "\n" not in choice.reason
     assert "cpu" in choice.reason
+
+
+def test_auto_takes_torch_where_the_codec_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_codec(monkeypatch)
+    choice = choose.choose("auto", CPU)
+    assert choice.name == "torch"
+    assert "pip install -e ." in choice.reason
+    with pytest.raises(BackendUnavailable, match=r"backend turbo cannot run here: the JPEG codec is not built"):
+        choose.build("turbo", NO_SPLIT, device=CPU, num_threads=1)
 
 
 def test_auto_takes_dali_on_a_gpu() -> None:
@@ -37,10 +58,10 @@ def test_auto_takes_dali_on_a_gpu() -> None:
     assert choose.choose("auto", CUDA).name == "dali"
 
 
-def test_auto_takes_torch_on_a_gpu_without_dali_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_turbo_on_a_gpu_without_dali_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch, "nvidia.dali", "dali")
     choice = choose.choose("auto", CUDA)
-    assert choice.name == "torch"
+    assert choice.name == "turbo"
     assert INSTALL_DALI in choice.reason
 
 
@@ -62,7 +83,7 @@ def test_a_missing_package_is_an_error_with_the_line_that_installs_it(
 
 
 def test_an_unknown_name_is_refused_with_those_allowed() -> None:
-    with pytest.raises(SpecError, match=r"'daly'.*auto, dali, ffcv, torch, synthetic"):
+    with pytest.raises(SpecError, match=r"'daly'.*auto, turbo, dali, ffcv, torch, synthetic"):
         choose.choose("daly", CPU)
 
 
@@ -79,5 +100,5 @@ def test_what_is_available_is_told_in_one_line_each() -> None:
     assert statuses["torch"].version is not None
 
 
-def test_auto_builds_what_it_chooses() -> None:
-    assert isinstance(choose.build("auto", NO_SPLIT, device=CPU, num_threads=1), TorchBackend)
+def test_auto_builds_what_it_chooses(split: Split) -> None:
+    assert choose.build("auto", split, device=CPU, num_threads=1).name == "turbo"

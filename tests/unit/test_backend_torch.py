@@ -64,9 +64,9 @@ def test_only_the_workers_run_single_threaded(backend: TorchBackend, monkeypatch
 
 
 def test_a_window_that_is_the_output_is_copied_exactly(backend: TorchBackend, split: Split) -> None:
-    (images,) = backend.pixels([train_plan([0], [(5, 7, 32, 48)], (32, 48))])
-    decoded = np.asarray(Image.open(io.BytesIO(split.encoded(0).tobytes())))
-    np.testing.assert_array_equal(images[0].numpy(), decoded[5:37, 7:55])
+    (decoded,) = backend.pixels([train_plan([0], [(5, 7, 32, 48)], (32, 48))])
+    picture = np.asarray(Image.open(io.BytesIO(split.encoded(0).tobytes())))
+    np.testing.assert_array_equal(decoded.pixels[0].numpy(), picture[5:37, 7:55])
 
 
 def test_raw_pixels_give_the_very_result_of_the_jpeg_they_were_decoded_from(tmp_path: Path, split: Split) -> None:
@@ -77,20 +77,22 @@ def test_raw_pixels_give_the_very_result_of_the_jpeg_they_were_decoded_from(tmp_
     both = write_split(tmp_path / "both", [StoredPicture("whole.jpg", encoded, HEIGHT, WIDTH), raw])
     crops = [(3, 5, 41, 57), (3, 5, 41, 57), (0, 0, HEIGHT, WIDTH), (0, 0, HEIGHT, WIDTH)]
     backend = TorchBackend(both, device=torch.device("cpu"), num_threads=2)
-    (images,) = backend.pixels([train_plan([0, 1, 0, 1], crops, (24, 32))])
-    assert torch.equal(images[0::2], images[1::2])
+    (found,) = backend.pixels([train_plan([0, 1, 0, 1], crops, (24, 32))])
+    assert torch.equal(found.pixels[0::2], found.pixels[1::2])
 
 
 def test_every_batch_is_fresh_memory(backend: TorchBackend) -> None:
     crops = [(0, 0, 60, 80), (10, 20, 30, 30)]
-    batches = list(backend.pixels([train_plan([0], [crop], (16, 16)) for crop in crops]))
+    plans = [train_plan([0], [crop], (16, 16)) for crop in crops]
+    batches = [decoded.pixels for decoded in backend.pixels(plans)]
     assert batches[0].data_ptr() != batches[1].data_ptr()
     assert not torch.equal(*batches)
 
 
 def test_a_picture_of_another_size_than_the_store_says_is_named(backend: TorchBackend) -> None:
+    (decoded,) = backend.pixels([train_plan([1], [(0, 0, 20, 20)], (16, 16))])
     with pytest.raises(BadPictureError, match=r"sample 1 \(other.jpg\).* 60 pixels high and 80 wide.* 60 and 81"):
-        list(backend.pixels([train_plan([1], [(0, 0, 20, 20)], (16, 16))]))
+        raise decoded.failed[0]
 
 
 def test_a_box_between_pixels_is_refused(backend: TorchBackend) -> None:

@@ -31,6 +31,7 @@ GOOD, NOISE, TRUNCATED, FLIPPED, FLIPPED_RAW = range(12), 12, 13, 14, 15
 RAW = (1, 2, 5, 11, FLIPPED_RAW)
 NUM_SAMPLES = 16
 MAX_AHEAD = 6
+PACKAGES = {"dali": "nvidia.dali", "ffcv": "ffcv"}
 
 
 def encode(row: int) -> bytes:
@@ -64,12 +65,12 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 
 @pytest.fixture(
-    scope="module", params=["torch", "dali", pytest.param("ffcv", marks=pytest.mark.slow)]
+    scope="module", params=["torch", "turbo", "dali", pytest.param("ffcv", marks=pytest.mark.slow)]
 )  # FFCV compiles for seconds
 def build(request: pytest.FixtureRequest, split: Split) -> Callable[[], Backend]:
     name = request.param
-    if name != "torch":
-        pytest.importorskip({"dali": "nvidia.dali", "ffcv": "ffcv"}[name])
+    if name in PACKAGES:
+        pytest.importorskip(PACKAGES[name])
 
     def build() -> Backend:
         return choose.build(name, split, device=torch.device("cpu"), num_threads=2)
@@ -91,6 +92,10 @@ def backend(build: Callable[[], Backend]) -> Iterator[Backend]:
 
 def plan_of(*ids: int, step: int = 0) -> BatchPlan:
     return train_plan(ids, [(7, 9, 64, 80)] * len(ids), (32, 40), step)
+
+
+def images_of(backend: Backend, plans: Iterable[BatchPlan]) -> list[torch.Tensor]:
+    return [decoded.pixels.clone() for decoded in backend.pixels(plans)]
 
 
 def good_plans(number: int) -> list[BatchPlan]:
@@ -120,8 +125,8 @@ def threads_ended(before: int) -> bool:
 
 
 def test_batches_come_in_the_order_of_their_plans(backend: Backend) -> None:
-    one_by_one = [next(backend.pixels([plan])).clone() for plan in good_plans(8)]
-    together = [images.clone() for images in backend.pixels(good_plans(8))]
+    one_by_one = [images_of(backend, [plan])[0] for plan in good_plans(8)]
+    together = images_of(backend, good_plans(8))
     assert len({images.numpy().tobytes() for images in together}) == 8
     for alone, among_others in zip(one_by_one, together, strict=True):
         assert among_others.shape == (2, 32, 40, 3)
@@ -174,30 +179,46 @@ def test_threads_end_when_the_backend_is_closed_half_way(build: Callable[[], Bac
     assert threads_ended(before)
 
 
-def deliver(backend: Backend, plans: Iterable[BatchPlan], delivered: list[torch.Size]) -> None:
-    for images in backend.pixels(plans):
-        delivered.append(images.shape)
+BAD = {NOISE: BadPictureError, TRUNCATED: BadPictureError, FLIPPED: DamagedSampleError, FLIPPED_RAW: DamagedSampleError}
+BAD_ROWS = {
+    "undecodable": [[0, 1, 2, 3], [4, NOISE, 5, 6], [7, 8, TRUNCATED, 9]],
+    "damaged": [[0, 1, 2, 3], [4, FLIPPED, 5, 6], [7, 8, FLIPPED_RAW, 9]],
+    "first and last row": [[NOISE, 1, 2, FLIPPED], [FLIPPED_RAW, 4, 5, TRUNCATED]],
+    "two of one batch": [[0, NOISE, TRUNCATED, 1], [2, 3, 4, 5], [FLIPPED, 6, 7, NOISE]],
+    "the same twice": [[NOISE, 0, NOISE, 1], [2, NOISE, 3, FLIPPED], [FLIPPED, 4, 5, 6]],
+    "a whole batch": [[0, 1, 2, 3], [NOISE, TRUNCATED, FLIPPED, FLIPPED_RAW], [4, 5, 6, 7]],
+    "every batch": [[step, NOISE, TRUNCATED, step + 4] for step in range(7)],
+}
 
 
-@pytest.mark.parametrize("sample_id", [NOISE, TRUNCATED])
-def test_a_picture_that_cannot_be_decoded_is_named(backend: Backend, sample_id: int) -> None:
-    before, delivered = num_threads(), []
-    with pytest.raises(BadPictureError, match=rf"sample {sample_id} \(a/{sample_id}.jpg\)") as caught:
-        deliver(backend, [*good_plans(3), plan_of(5, sample_id), *good_plans(9)], delivered)
-    assert len(delivered) == 3
-    assert caught.value.sample_id == sample_id
-    assert threads_ended(before), "the error that is still held must not hold threads"
-    assert len([None for _ in backend.pixels(good_plans(4))]) == 4, "the backend goes on with other plans"
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_bad_rows_are_zeros_and_named_and_the_others_whole(backend: Backend, name: str) -> None:
+    batches = BAD_ROWS[name] + [[step, step + 1, step + 2, step + 3] for step in range(8)]
+    alone = dict(zip(GOOD, images_of(backend, [plan_of(sample_id) for sample_id in GOOD]), strict=True))
+    blank = torch.zeros((1, 32, 40, 3), dtype=torch.uint8)
+    delivered = 0
+    for ids, decoded in zip(
+        batches, backend.pixels(plan_of(*ids, step=k) for k, ids in enumerate(batches)), strict=True
+    ):
+        assert torch.equal(decoded.pixels, torch.cat([alone.get(sample_id, blank) for sample_id in ids]))
+        assert {row: type(error) for row, error in decoded.failed.items()} == {
+            row: BAD[sample_id] for row, sample_id in enumerate(ids) if sample_id in BAD
+        }
+        for row, error in decoded.failed.items():
+            assert error.sample_id == ids[row]
+            assert f"sample {ids[row]} (a/{ids[row]}.jpg)" in str(error)
+        delivered += 1
+    assert delivered == len(batches)
 
 
-@pytest.mark.parametrize("sample_id", [FLIPPED, FLIPPED_RAW])
-def test_a_damaged_sample_is_named(backend: Backend, sample_id: int) -> None:
-    before, delivered = num_threads(), []
-    with pytest.raises(DamagedSampleError, match=rf"sample {sample_id} \(a/{sample_id}.jpg\)") as caught:
-        deliver(backend, [*good_plans(3), plan_of(sample_id, 5), *good_plans(9)], delivered)
-    assert len(delivered) == 3
-    assert caught.value.sample_id == sample_id
-    assert threads_ended(before)
+def test_bad_rows_hold_no_threads_and_come_again_in_the_next_epoch(backend: Backend) -> None:
+    before, kept = num_threads(), []
+    for _ in range(3):
+        for decoded in backend.pixels([plan_of(0, 1), plan_of(5, NOISE), plan_of(FLIPPED, 2), plan_of(3, 4)]):
+            kept.append(decoded.failed)
+    assert [list(failed) for failed in kept] == [[], [1], [0], []] * 3
+    backend.close()
+    assert threads_ended(before), "the errors that are still held must not hold threads"
 
 
 # Prints what the backend raises when a shard that no batch has touched yet is cut while it runs.
@@ -234,10 +255,13 @@ def test_a_file_that_is_cut_while_it_is_read_is_named(backend: Backend, tmp_path
     assert error.startswith(f"{written.shards[1].path}: has changed since it was opened")
 
 
+@pytest.mark.parametrize("sample_id", [0, RAW[0]], ids=["JPEG", "raw"])
 @pytest.mark.parametrize("window", [(0, 0, HEIGHT + 1, 10), (-1, 0, 9, 10), (0, 20, 9, WIDTH - 19)], ids=str)
-def test_a_window_that_leaves_a_raw_picture_is_refused(backend: Backend, window: tuple[int, int, int, int]) -> None:
-    with pytest.raises(SpecError, match=rf"sample {RAW[0]} "):
-        list(backend.pixels([train_plan([RAW[0]], [window], (32, 40))]))
+def test_a_window_that_leaves_its_picture_is_refused(
+    backend: Backend, window: tuple[int, int, int, int], sample_id: int
+) -> None:
+    with pytest.raises(SpecError, match=rf"sample {sample_id} "):
+        list(backend.pixels([train_plan([sample_id], [window], (32, 40))]))
 
 
 def test_an_error_of_the_plans_passes_through(backend: Backend) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipelines import philox
-from pipelines.crops import centre_boxes, random_resized_crops
+from pipelines.crops import centre_boxes, ramped_size, random_resized_crops
+from pipelines.spec import SizeRamp
 
 KEY = philox.key(11)
 
@@ -71,3 +72,25 @@ def test_centre_boxes_of_the_usual_size() -> None:
         ],
         rtol=1e-15,
     )
+
+
+@pytest.mark.parametrize(
+    ("start", "final", "epochs", "multiple", "expected"),
+    [
+        # FFCV's own ramp of 88 epochs: halfway between 160 and 192 the nearest multiple of 32 changes.
+        (160, 192, (65, 76), 32, {0: 160, 65: 160, 70: 160, 71: 192, 76: 192, 87: 192}),
+        (160, 192, (0, 2), 32, {1: 192}),  # 5.5 and 4.5 times 32: halves round to even
+        (128, 160, (0, 2), 32, {1: 128}),
+        (128, 224, (10, 20), 4, {11: 136, 12: 148, 13: 156, 14: 168, 15: 176}),
+        (100, 210, (0, 100), 32, {1: 100, 10: 100, 50: 160, 99: 210, 100: 210}),  # never beyond the ends
+    ],
+)
+def test_crops_grow_as_in_the_recipe_of_ffcv(
+    start: int, final: int, epochs: tuple[int, int], multiple: int, expected: dict[int, int]
+) -> None:
+    ramp = SizeRamp(start_size=start, start_epoch=epochs[0], end_epoch=epochs[1], multiple=multiple)
+    assert {epoch: ramped_size(ramp, final, epoch) for epoch in expected} == expected
+
+
+def test_crops_have_one_size_without_a_ramp() -> None:
+    assert {ramped_size(None, 224, epoch) for epoch in (0, 1, 100)} == {224}

@@ -26,6 +26,7 @@ def _rank(rank: int, store: str, results: str) -> None:
             "var": model[0].running_var,
             "sum": ranks.sum(torch.tensor([1.0 + rank])),
             "max": ranks.max(torch.tensor([1.0 + rank, 5.0 - rank])),
+            "union": torch.tensor(ranks.union([4, 1 + rank], 6)),
         }
         torch.save(found, Path(results) / f"{rank}.pt")
 
@@ -38,6 +39,7 @@ def test_two_ranks_average_sum_and_agree(tmp_path: Path, unused_port: int) -> No
         torch.testing.assert_close(found["var"], torch.full((3,), 15.0))
         assert found["sum"].item() == 3
         assert found["max"].tolist() == [2, 5]
+        assert found["union"].tolist() == [1, 2, 4]
 
 
 @pytest.fixture
@@ -54,6 +56,8 @@ def test_a_single_process_needs_nobody() -> None:
         assert (ranks.rank, ranks.world_size, ranks.is_first) == (0, 1, True)
         assert ranks.max(torch.tensor([2.0])).item() == 2
         assert ranks.sum(torch.tensor([2.0])).item() == 2
+        assert ranks.union([3, 1, 3], 4) == [1, 3]
+        assert ranks.union([], 4) == []
         ranks.barrier()
         assert torch.get_num_threads() == len(os.sched_getaffinity(0))
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +20,8 @@ from fastbot.hooks import Evaluate, ReadMetrics, Results, Save, SaveOrStop, Stop
 from fastbot.recipe_files import load_recipe
 from fastbot.runs import RunFolder, build_journal
 from fastbot.trainer import Trainer
+from pipelines.batch import Batch
+from pipelines.pipeline import Pipeline
 
 IDENTITY = Identity("digest", "manifest", {}, ("a",), Conditions({}, 1, 1, "cpu", "synthetic"))
 
@@ -72,6 +77,22 @@ def test_a_loss_that_is_not_finite_never_replaces_a_good_checkpoint(
     if run.checkpoints.exists():
         assert math.isfinite(float(run.checkpoints.load().state["sums"].sum()))
     assert not (run.checkpoints.path / "best").exists()
+
+
+def test_a_batch_of_which_every_picture_was_skipped_teaches_nothing_and_breaks_nothing(
+    store: Store, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Pipeline.batches
+
+    def second_weightless(self: Pipeline, *arguments: Any) -> Iterator[Batch]:
+        for step, batch in enumerate(original(self, *arguments)):
+            yield replace(batch, weight=torch.zeros_like(batch.weight)) if step == 1 else batch
+
+    monkeypatch.setattr(Pipeline, "batches", second_weightless)
+    run = train(store, tiny_recipe, tmp_path / "run")
+    assert train_steps(run) == [1, 3, 4, 5, 7, 8]
+    assert all(math.isfinite(record["loss"]) for record in run.records())
+    assert all(value.isfinite().all() for value in run.checkpoints.load().weights.values())
 
 
 def test_checkpoints_come_every_so_many_steps_and_after_evaluations(

@@ -1,17 +1,101 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
-from stores import StoredPicture, write_store
+from PIL import Image
+from stores import StoredPicture, write_split, write_store
 
-from benchmarks.loader import run
+from benchmarks import loader, loader_corpora
+from benchmarks.loader import Settings, run
+from benchmarks.loader_corpora import by_size, progressive, size_bins
+from datasets_tools import jpeg
+from datasets_tools.store import Split
 from fastbot.errors import RunError
+from pipelines.backends import choose
+
+
+def picture(key: str, quality: int, subsampling: str = "4:2:0") -> StoredPicture:
+    """Return a JPEG of noise, the larger the better its quality."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(len(key)).integers(0, 256, (160, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "jpeg", quality=quality, subsampling=subsampling)
+    return StoredPicture(key, buffer.getvalue(), 160, 200)
 
 
 @pytest.mark.parametrize(("raw", "num_shards"), [(True, 1), (False, 2)])
 def test_what_stock_loaders_cannot_read_is_not_compared(tmp_path: Path, raw: bool, num_shards: int) -> None:
-    picture = StoredPicture("a", bytes(12), 2, 2, raw=raw)
-    write_store(tmp_path, {"train": [picture, picture]}, num_shards=num_shards)
+    stored = StoredPicture("a", bytes(12), 2, 2, raw=raw)
+    write_store(tmp_path, {"train": [stored, stored]}, num_shards=num_shards)
     with pytest.raises(RunError, match=f"has {num_shards} shards and {2 * raw} raw pictures"):
         run(tmp_path)
+
+
+def test_bins_meet_half_way_in_logarithms() -> None:
+    sizes = np.array(
+        [40_000, 41_000, 50_000, 61_000, 62_000, 75_000, 90_000, 92_000, 110_000, 132_000, 133_000, 194_000]
+    )
+    bins = {kilobytes: sizes[ids].tolist() for kilobytes, ids in size_bins(sizes.astype(np.uint64)).items()}
+    assert bins == {
+        50: [41_000, 50_000, 61_000],
+        75: [62_000, 75_000, 90_000],
+        110: [92_000, 110_000, 132_000],
+        160: [133_000],
+    }
+
+
+def test_a_bin_is_a_store_of_its_pictures_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_corpora, "NUM_PICTURES", 6)
+    monkeypatch.setattr(loader_corpora, "SIZE_BINS", (10, 20))
+    pictures = [picture(f"{quality}", quality) for quality in (30, 64, 66)]
+    small, large = by_size(write_split(tmp_path, pictures), tmp_path / "bins")
+    assert (small.label, large.label) == ("10 kB", "20 kB")
+    assert stored_bytes(small.ours) == [pictures[0].data] * 6
+    assert stored_bytes(large.ours) == [pictures[1].data, pictures[2].data] * 3
+    assert large.originals is large.ours
+
+
+def test_an_empty_bin_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no picture of about 50 kB"):
+        next(by_size(write_split(tmp_path, [picture("a", 20)]), tmp_path / "bins"))
+
+
+def test_progressive_originals_show_what_we_read_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_corpora, "NUM_PICTURES", 3)
+    pictures = [picture("a", 60), picture("bb", 80, "4:4:4"), picture("ccc", 90)]
+    corpus = progressive(write_split(tmp_path, pictures), tmp_path / "progressive")
+    for ours, original in zip(stored_bytes(corpus.ours), stored_bytes(corpus.originals), strict=True):
+        assert jpeg.inspect(original).progressive
+        assert not jpeg.inspect(ours).progressive
+        np.testing.assert_array_equal(jpeg.decode(ours), jpeg.decode(original))
+
+
+def stored_bytes(split: Split) -> list[bytes]:
+    return [split.encoded(sample_id).tobytes() for sample_id in range(len(split))]
+
+
+@pytest.mark.slow
+def test_every_corpus_and_thread_count_is_measured_beside_its_peers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the backends that need no other package."""
+    status = choose.available()
+    monkeypatch.setattr(loader.choose, "available", lambda: {name: status[name] for name in ("torch", "turbo")})
+    monkeypatch.setattr(loader_corpora, "NUM_PICTURES", 4)
+    monkeypatch.setattr(loader_corpora, "SIZE_BINS", (10,))
+    monkeypatch.setattr(loader_corpora, "size_bins", lambda sizes: {10: np.arange(2)})
+    write_store(tmp_path / "store", {"train": [picture(f"{k}", 50) for k in range(4)]})
+    settings = Settings(size=32, batch_size=2, threads=(1, 2), repeats=1)
+    results = run(tmp_path / "store", settings, bins=True, progressive_sources=True)
+    stock, ours = "torchvision DataLoader", ["fastbot torch", "fastbot turbo"]
+    expected = []
+    for label in ("", ", 10 kB", ", progressive"):
+        for threads in ("1 thread", "2 threads"):
+            for title in (stock, *ours):
+                expected.append((f"{title}{label}, {threads}", f"{stock}{label}, {threads}"))
+                if threads != "1 thread":
+                    expected.append((f"{title}{label}, {threads}", f"{title}{label}, 1 thread"))
+    assert sorted((result.case, result.peer) for result in results) == sorted(expected)
+    assert all(result.images_per_s > 0 for result in results)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from deliveries import threads_ended
 
 from datasets_tools.store import Store
-from pipelines.errors import SpecError
+from pipelines.errors import PipelineError, SpecError
 from pipelines.pipeline import Pipeline, Place, open_eval, open_train
-from pipelines.spec import DataSpec, EvalSpec, Mixup
+from pipelines.spec import BlockShuffle, DataSpec, EvalSpec, Mixup, Order, RepeatAugment, Shuffle, SizeRamp, Weighted
 
 SPEC = DataSpec(global_batch_size=16, crop_size=32, eval=EvalSpec(resize_size=36, crop_size=32, global_batch_size=16))
 PLACE = Place("torch", torch.device("cpu"))
@@ -62,7 +68,7 @@ def test_mixing_blends_pictures_and_targets_alike(store: Store) -> None:
     for step, (single, blend) in enumerate(zip(plain.batches(), mixed.batches(), strict=True)):
         plan = mixed.plan.batch(0, step)
         lam = torch.from_numpy(plan.lam.copy())[:, None, None, None]
-        expected = lam * single.images + (1 - lam) * single.images[plan.partner]
+        expected = lam * single.images + (1 - lam) * single.images[plan.partner.copy()]
         torch.testing.assert_close(blend.images, expected, rtol=0, atol=1e-5)
         own = blend.targets[np.arange(16), single.labels]
         assert (own >= lam.flatten() - 1e-6).all()
@@ -90,3 +96,134 @@ def test_arrival_is_called_once_a_batch_before_it_is_yielded(store: Store) -> No
 def test_ranks_that_do_not_divide_are_refused(store: Store) -> None:
     with pytest.raises(SpecError, match="3"):
         train(store, rank=0, world_size=3)
+
+
+def test_a_step_that_does_not_exist_is_refused(store: Store) -> None:
+    pipeline = train(store, backend="synthetic")
+    with pytest.raises(PipelineError, match="epoch 1 has no step 4 to start at: its steps are 0 to 3"):
+        pipeline.batches(1, 4)
+    pipeline.close()
+
+
+def test_crops_grow_with_the_epochs(store: Store) -> None:
+    ramp = SizeRamp(start_size=16, start_epoch=0, end_epoch=2, multiple=8)
+    pipeline = train(store, SPEC.model_copy(update={"size_ramp": ramp}))
+    sizes = [{batch.images.shape[2:] for batch in pipeline.batches(epoch)} for epoch in range(4)]
+    pipeline.close()
+    assert sizes == [{(16, 16)}, {(24, 24)}, {(32, 32)}, {(32, 32)}]
+
+
+def test_closing_ends_every_thread_wherever_the_reader_stands(store: Store) -> None:
+    before = threading.active_count()
+    for num_read in (0, 1, 4):
+        pipeline = train(store)
+        batches = pipeline.batches()
+        assert len(list(islice(batches, num_read))) == num_read
+        assert threading.active_count() > before
+        pipeline.close()
+        pipeline.close()
+        assert threads_ended(before)
+        if num_read < 4:
+            with pytest.raises(PipelineError, match="closed"):
+                next(batches)
+
+
+def test_a_consumer_that_fails_leaks_nothing(store: Store) -> None:
+    def consume() -> None:
+        for batch in train(store).batches():
+            raise ZeroDivisionError(str(batch.ids))
+
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        consume()
+    assert threads_ended(before)
+
+
+# Leaves a loop half way, in a manner of its own, and everything open.
+LEFT_OPEN = """
+import sys, torch
+from datasets_tools.store import Store
+from pipelines.pipeline import Place, open_eval, open_train
+from pipelines.spec import DataSpec
+
+store = Store(sys.argv[1])
+spec = DataSpec(global_batch_size=16, crop_size=32)
+pipelines = [
+    open_train(store.split("train"), spec, store.num_classes, Place("torch", torch.device("cpu")), seed=0),
+    open_eval(store.split("val"), spec, store.num_classes, Place("torch", torch.device("cpu"))),
+]
+kept = [pipeline.batches() for pipeline in pipelines]
+for batches in kept:
+    next(batches)
+print("read")
+{leave}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("leave", "code"), [("pass", 0), ("sys.exit(3)", 3), ("1 / 0", 1)])
+def test_the_interpreter_ends_with_pipelines_open(store_path: Path, leave: str, code: int) -> None:
+    command = [sys.executable, "-c", LEFT_OPEN.format(leave=leave), str(store_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.stdout == "read\n"
+    assert ended.returncode == code, ended.stderr
+    assert ended.stderr.count("Error") == (1 if leave == "1 / 0" else 0), ended.stderr
+
+
+def backends(*names: str) -> list[Any]:
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if name == "ffcv" else name  # FFCV compiles for seconds
+        for name in names
+    ]
+
+
+def need(backend: str) -> None:
+    if module := {"dali": "nvidia.dali", "ffcv": "ffcv"}.get(backend):
+        pytest.importorskip(module)
+
+
+def global_stream(
+    store: Store, spec: DataSpec, world_size: int, start: tuple[int, int], num_steps: int, **place: Any
+) -> list[tuple[list[int], torch.Tensor]]:
+    """Return ids and mean pixel of every row of so many global batches, put together from all ranks."""
+    ranks = [train(store, spec, rank=rank, world_size=world_size, **place) for rank in range(world_size)]
+    parts = [list(islice(across_epochs(pipeline, *start), num_steps)) for pipeline in ranks]
+    for pipeline in ranks:
+        pipeline.close()
+    rows = spec.global_batch_size
+    stream = []
+    for shares in zip(*parts, strict=True):
+        ids, means = np.empty(rows, np.int64), torch.empty(rows)
+        for rank, share in enumerate(shares):
+            ids[rank::world_size], means[rank::world_size] = share.ids, share.images.mean(dim=(1, 2, 3))
+        stream.append((ids.tolist(), means))
+    return stream
+
+
+def across_epochs(pipeline: Pipeline, epoch: int, step: int) -> Any:
+    yield from pipeline.batches(epoch, step)
+    yield from across_epochs(pipeline, epoch + 1, 0)
+
+
+@pytest.mark.parametrize("backend", backends("torch", "turbo", "dali", "ffcv", "synthetic"))
+def test_a_resume_on_more_ranks_goes_on_with_the_same_global_batches(store: Store, backend: str) -> None:
+    """Killed after 6 of 11 steps, in the second epoch, and gone on with on two ranks."""
+    need(backend)
+    spec = SPEC.model_copy(update={"mix": Mixup(group=8, draw="sample")})
+    whole = global_stream(store, spec, 1, (0, 0), 11, backend=backend)
+    resumed = global_stream(store, spec, 2, (1, 2), 5, backend=backend)
+    assert [ids for ids, _ in resumed] == [ids for ids, _ in whole[6:]]
+    if backend != "synthetic":  # its pixels belong to rows, not to samples
+        torch.testing.assert_close([m for _, m in resumed], [m for _, m in whole[6:]], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "order", [Shuffle(), BlockShuffle(block=8, pool=2), RepeatAugment(), Weighted()], ids=lambda order: order.kind
+)
+def test_every_order_survives_a_resume_on_another_number_of_ranks(store: Store, order: Order) -> None:
+    spec = SPEC.model_copy(update={"order": order})
+    whole = [ids for ids, _ in global_stream(store, spec, 1, (0, 0), 10, backend="synthetic")]
+    for world_size, start in ((2, (0, 3)), (4, (1, 0)), (8, (1, 1)), (16, (2, 0))):
+        first = start[0] * 4 + start[1]
+        resumed = global_stream(store, spec, world_size, start, 10 - first, backend="synthetic")
+        assert [ids for ids, _ in resumed] == whole[first:]

@@ -132,9 +132,17 @@ def test_the_surface_of_recipes_is_known() -> None:
         about channels_last compile epochs name seed
         model.init model.name model.zero_gamma
         data.crop.area data.crop.aspect data.crop.attempts data.crop_size data.flip data.global_batch_size
-        data.eval.crop_size data.eval.global_batch_size data.eval.resize_size
+        data.auto_augment.fill data.auto_augment.interpolation data.auto_augment.kind data.auto_augment.layers
+        data.auto_augment.magnitude data.auto_augment.magnitude_std data.auto_augment.num_strengths
+        data.auto_augment.probability
+        data.erasing.area data.erasing.aspect data.erasing.mode data.erasing.probability
+        data.eval.crop_size data.eval.global_batch_size data.eval.interpolation data.eval.resize_size
+        data.interpolation
         data.jitter.brightness data.jitter.contrast data.jitter.hue data.jitter.kind data.jitter.saturation
-        data.lighting_std data.mean data.mix.alpha data.mix.draw data.mix.group data.mix.kind data.std
+        data.lighting_std data.mean data.mix.alpha data.mix.cutmix_alpha data.mix.draw data.mix.group data.mix.kind
+        data.mix.mixup_alpha data.mix.probability data.mix.switch
+        data.order.block data.order.kind data.order.pool data.order.power data.order.repeats data.order.weights
+        data.size_ramp.end_epoch data.size_ramp.multiple data.size_ramp.start_epoch data.size_ramp.start_size data.std
         loss.label_smoothing
         optimizer.bias_decay optimizer.kind optimizer.learning_rate optimizer.momentum optimizer.weight_decay
         schedule.factor schedule.kind schedule.milestones schedule.warmup

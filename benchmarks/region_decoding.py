@@ -1,0 +1,89 @@
+"""The codec of backend `turbo` without its resampling: what the backend would reach if fitting pixels were free."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_tools.jpeg import RegionBatch
+from datasets_tools.store import Split
+from fastbot.errors import RunError
+from pipelines.plan import TrainPlan
+
+# By how much the codec lets libjpeg shrink a picture while it decodes, where the output is small enough.
+_LARGEST_REDUCTION = 8
+
+
+class RegionDecoding:
+    """Decodes the windows of whole epochs, and of each makes one pixel.
+
+    The window says what is decoded, the box what becomes the output: the box of one pixel leaves nothing to resample.
+    Everything that the backend does beside decoding is outside of the time: planning, checksums, memory for batches.
+
+    Args:
+        split: of JPEGs.
+        plan: whose windows, one epoch after another.
+        num_threads: threads, each of which makes one call.
+    """
+
+    def __init__(self, split: Split, plan: TrainPlan, num_threads: int) -> None:
+        self._split = split
+        self._plan = plan
+        self._num_threads = num_threads
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="region-decoding")
+        self._epochs = count()
+        self._regions: RegionBatch | None = None
+
+    def prepare(self) -> None:
+        """Plan the next epoch."""
+        epoch = next(self._epochs)
+        plans = [self._plan.batch(epoch, step) for step in range(self._plan.steps_per_epoch)]
+        ids = np.concatenate([plan.ids for plan in plans])
+        windows = np.concatenate([plan.windows for plan in plans])
+        boxes = np.concatenate([plan.boxes for plan in plans])
+        self._num_rows = len(ids)
+        self._regions = RegionBatch(
+            self._split.data,
+            self._split.offsets[ids],
+            self._split.sizes[ids],
+            np.zeros(len(ids), np.bool_),
+            self._split.heights[ids],
+            self._split.widths[ids],
+            windows,
+            one_pixel(boxes, self._plan.output_size(epoch)),
+            np.empty((len(ids), 1, 1, 3), np.uint8),
+        )
+
+    def run(self) -> int:
+        """Decode what was prepared, and return how many pictures that were.
+
+        Raises:
+            RunError: a picture cannot be decoded.
+        """
+        assert self._regions is not None, "prepared"
+        for job in [self._pool.submit(self._regions.work) for _ in range(self._num_threads)]:
+            job.result()
+        if failures := self._regions.failures():
+            raise RunError(f"{self._split.path}: {len(failures)} pictures cannot be decoded: measure a sound store")
+        return self._num_rows
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+
+def one_pixel(boxes: NDArray[np.float64], output_size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return boxes, at the same corners, that decode alike into one pixel as `boxes` do into `output_size`.
+
+    Args:
+        boxes: float64 (n, 4), top, left, height, width.
+        output_size: height and width.
+
+    Source: `denominator_for` in datasets_tools/jpeg/regions.c.
+    """
+    shrinks_by = (boxes[:, 2:] / output_size).min(axis=1).clip(1, _LARGEST_REDUCTION)
+    sides = 2.0 ** np.floor(np.log2(shrinks_by))
+    return np.concatenate([boxes[:, :2], sides[:, None], sides[:, None]], axis=1)

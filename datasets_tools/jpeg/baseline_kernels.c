@@ -1,0 +1,17 @@
+/* The choice of loops, by what the processor has. */
+#include "baseline_parts.h"
+
+const struct kernels *codec_kernels(void)
+{
+    static const struct kernels portable = {codec_unstuff,       codec_read_mcus, codec_transform,
+                                            codec_widen,         codec_between,   codec_widen_between,
+                                            codec_to_rgb,        codec_grey_to_rgb};
+#if CODEC_AVX2
+    static const struct kernels avx2 = {codec_unstuff_avx2,  codec_read_mcus_avx2, codec_transform_avx2,
+                                        codec_widen_avx2,    codec_between_avx2,   codec_widen_between_avx2,
+                                        codec_to_rgb_avx2,   codec_grey_to_rgb_avx2};
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
+        return &avx2;
+#endif
+    return &portable;
+}

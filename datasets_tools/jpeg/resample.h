@@ -1,0 +1,31 @@
+/* Cut a box out of an RGB picture and resize it: a separable filter of 16-bit weights, the same bits on every machine. */
+#ifndef CODEC_RESAMPLE_H
+#define CODEC_RESAMPLE_H
+
+#include "arena.h"
+
+/* One axis: which pixels make each output pixel, and their weights, which sum to 1 << RESAMPLE_BITS. */
+struct taps {
+    unsigned count;   /* per output, even; some may weigh 0 */
+    unsigned *first;  /* of each output, counted from the window's first pixel */
+    int16_t *weights; /* outputs x count */
+};
+
+#define RESAMPLE_BITS 14
+
+/* Pixels that exist, RGB, and the box in them that becomes the output, in their coordinates. */
+struct resampling {
+    const uint8_t *pixels;
+    size_t stride;
+    unsigned height, width;
+    double box[4]; /* top, left, height, width */
+    uint8_t *out;  /* RGB without padding */
+    unsigned out_height, out_width;
+    codec_filter filter;
+};
+
+/* Source: Pillow's Resample.c: triangle or cubic (a = -0.5) filter with half-pixel centres, widened when it shrinks,
+ * nothing outside of the picture. Pillow rounds to 8 bits between its two passes; here 6 bits more are kept. */
+codec_status resample(const struct resampling *task, struct codec_arena *arena, codec_error *error);
+
+#endif

@@ -1,0 +1,220 @@
+"""Batches for a training loop that is not fastbot's: a store, a spec, and one iterable.
+
+    with pipelines.open("imagenet", {"global_batch_size": 256, "crop_size": 224}) as batches:
+        for epoch in range(90):
+            for batch in batches.epoch(epoch):
+                loss = loss_function(model(batch.images), batch.targets)
+
+Batches are on the device, augmented, normalized and mixed; see `pipelines.batch.Batch`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import ValidationError
+from torch import distributed
+
+from datasets_tools.store import Store
+from pipelines.backends.choose import AUTO, choose
+from pipelines.bad_pictures import OnBadImage
+from pipelines.batch import Batch
+from pipelines.cores import cores
+from pipelines.errors import SpecError
+from pipelines.pipeline import Pipeline, Place, open_eval, open_train
+from pipelines.spec import DataSpec
+
+
+class Loader:
+    """Batches of one split, epoch after epoch.
+
+    Iterating gives the batches of the next epoch, beginning with epoch 0 or with what `load_state_dict` set. Leaving a
+    loop half way leaves the rest of its epoch out.
+
+    Args:
+        pipeline: what makes the batches; closed with this.
+        store: what it reads.
+
+    Attributes:
+        num_classes, class_names: of the store.
+    """
+
+    def __init__(self, pipeline: Pipeline, store: Store) -> None:
+        self._pipeline = pipeline
+        self.num_classes = store.num_classes
+        self.class_names = store.class_names
+        self._place = (0, 0)  # the epoch and step of the batch that comes next
+        self._next_pass = (0, 0)  # where the next iteration begins
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch, the same on every rank."""
+        return self._pipeline.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches of the next epoch."""
+        return self.epoch(*self._next_pass)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Return the batches of an epoch; a pure function of it, whatever was read before.
+
+        Args:
+            epoch: from 0.
+            start_step: from 0.
+
+        Raises:
+            PipelineError: there is no such step, or the loader is closed.
+        """
+        batches = self._pipeline.batches(epoch, start_step)
+        self._place, self._next_pass = (epoch, start_step), (epoch + 1, 0)
+        return self._counted(batches)
+
+    def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            epoch, step = self._place
+            self._place = (epoch, step + 1) if step + 1 < len(self) else (epoch + 1, 0)
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the place of the batch after the one that was yielded last: all that a resume needs.
+
+        It is the same on every rank, and holds for another number of ranks.
+
+        Source: the protocol of torchdata's `StatefulDataLoader`, which Lightning saves and restores.
+        """
+        epoch, step = self._place
+        return {"epoch": epoch, "step": step}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Let the next iteration begin where `state_dict` stood."""
+        self._place = self._next_pass = (state["epoch"], state["step"])
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds for which the loop was blocked because the next batch's pixels were not there."""
+        return self._pipeline.waited_s
+
+    @property
+    def bad_pictures(self) -> list[int]:
+        """Ids of the samples that could not be used so far."""
+        return self._pipeline.bad_pictures.ids
+
+    def close(self) -> None:
+        """End all threads; may be called twice, and from any thread."""
+        self._pipeline.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
+def open(
+    store: Store | Path | str,
+    spec: DataSpec | Mapping[str, Any] | Path | str | None = None,
+    *,
+    split: str = "train",
+    train: bool | None = None,
+    backend: str = AUTO,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+    num_threads: int | None = None,
+    rank: int | None = None,
+    world_size: int | None = None,
+    seed: int = 0,
+    on_bad_image: OnBadImage = "fail",
+) -> Loader:
+    """Open a split of a store as an iterable of batches.
+
+    Args:
+        store: a store that `fastbot convert` wrote, or its folder.
+        spec: what happens to each picture: a `DataSpec`, its fields as a mapping, or the TOML file of a recipe, of
+            which the table `data` is read. None for the defaults, which are those of Bag of Tricks.
+        split: which one.
+        train: augment and shuffle, or evaluate. By default a split named `train` is trained on.
+        backend: what decodes; `fastbot doctor` lists those that can.
+        device: where batches go; by default CUDA's current device where there is one.
+        dtype: of the images.
+        num_threads: decoding threads; by default this process's share of the cores it may use.
+        rank, world_size: which share of each global batch; by default those of `torch.distributed`, or all of it.
+        seed: of everything random.
+        on_bad_image: what becomes of a picture that cannot be used: `fail`, `replace` or `skip`.
+
+    Raises:
+        StoreError: the store is missing, damaged, or lacks the split.
+        SpecError: the spec makes no sense, or not with this store or number of ranks.
+        BackendUnavailable: the backend cannot run here.
+    """
+    store = store if isinstance(store, Store) else Store(store)
+    target = _device(device)
+    this_rank, num_ranks = _ranks(rank, world_size)
+    place = Place(
+        backend=choose(backend, target).name,
+        device=target,
+        dtype=dtype,
+        num_threads=_share_of_cores() if num_threads is None else num_threads,
+        rank=this_rank,
+        world_size=num_ranks,
+        on_bad_image=on_bad_image,
+    )
+    samples, data = store.split(split), data_spec(spec)
+    if split == "train" if train is None else train:
+        return Loader(open_train(samples, data, store.num_classes, place, seed=seed), store)
+    return Loader(open_eval(samples, data, store.num_classes, place), store)
+
+
+def data_spec(spec: DataSpec | Mapping[str, Any] | Path | str | None) -> DataSpec:
+    """Return a `DataSpec`, as `open` takes it.
+
+    Raises:
+        SpecError: the file cannot be read, or a field is unknown or has a wrong value.
+    """
+    if isinstance(spec, DataSpec):
+        return spec
+    where, fields = (f"{spec}, table data", _table(Path(spec))) if isinstance(spec, Path | str) else ("spec", spec)
+    try:
+        return DataSpec.model_validate(fields or {})
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        known = ", ".join(DataSpec.model_fields)
+        raise SpecError(f"{where}: {'; '.join(problems)}. The fields are {known}") from error
+
+
+def _table(file: Path) -> Mapping[str, Any]:
+    try:
+        recipe = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"{file} cannot be read as a recipe: {error}. Give the path of its TOML file") from error
+    if "parent" in recipe:
+        raise SpecError(
+            f"{file} builds on another recipe, {recipe['parent']!r}, which is not read here. Give one that is written "
+            f"out: `fastbot recipes {file} > whole.toml` makes it, and every run folder has one as recipe.toml"
+        )
+    table: Mapping[str, Any] = recipe.get("data", {})
+    return table
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    if device is not None:
+        return torch.device(device)
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    if rank is not None and world_size is not None:
+        return rank, world_size
+    if rank is not None or world_size is not None:
+        raise SpecError(f"rank is {rank} and world_size is {world_size}: give both, or neither")
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _share_of_cores() -> int:
+    """Return this process's share of the cores it may use; launchers say how many processes share a machine."""
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
