@@ -10,11 +10,11 @@ it is. "then torch" is our own stage without its last step, followed by that ste
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -198,11 +198,6 @@ def run(device: torch.device, batch_size: int = 64, size: int = 224, repeats: in
             synchronize=synchronize,
         )
     ]
-
-
-def measure(batch_size: int = 64, repeats: int = 5) -> list[dict[str, Any]]:
-    """Return the results on the CPU as plain dicts."""
-    return [asdict(result) for result in run(torch.device("cpu"), batch_size, repeats=repeats)]
 
 
 def command(

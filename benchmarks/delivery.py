@@ -19,7 +19,7 @@ import typer
 
 from benchmarks import peers
 from benchmarks.delivery_process import RECIPES, Setting
-from benchmarks.measure import Result, compared, conditions, report
+from benchmarks.measure import Result, compared, conditions, figure, report
 from datasets_tools.store import Store
 from fastbot.distributed import pick_device
 from fastbot.errors import RunError
@@ -82,7 +82,7 @@ def _borders(setting: Setting, cache: Path, files: Path, epochs: int) -> list[Re
             first: [1e3 * seconds for seconds in answer["first_s"]],
             others: [1e3 * answer["others_s"]] * epochs,
         }
-        notes = f"steps of {1e3 * answer['step_s']:.0f} ms"
+        notes = f"steps of {1e3 * answer['step_s']:.0f} ms; longest wait at a start {figure(max(figures[first]))} ms"
         results += [replace(compared("delivery", name, others, figures, "ms"), notes=notes) for name in figures]
     return results
 

@@ -9,7 +9,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -205,11 +205,6 @@ def run(repeats: int, num_samples: int = NUM_SAMPLES) -> list[method.Result]:
         for world_size in WORLD_SIZES
         for result in _measured(_epochs(recipe, spec, world_size, num_samples), repeats)
     ]
-
-
-def measure(repeats: int = 5) -> list[dict[str, Any]]:
-    """Return the results as plain dicts, each with `us_per_sample`: microseconds of one core."""
-    return [asdict(result) | {"us_per_sample": 1e6 / result.images_per_s} for result in run(repeats)]
 
 
 def command(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from fastbot.errors import RecipeError
@@ -122,11 +123,25 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def dotted_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
     """Yield every key a recipe may have, in dotted form."""
     for name, field in model.model_fields.items():
-        nested = [item for item in _models(field.annotation) if item is not Duration]
+        nested = _tables(field)
         if not nested:
             yield prefix + name
         for item in nested:
             yield from dotted_keys(item, f"{prefix}{name}.")
+
+
+def _keys_of_kinds(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Yield the key of every table whose `kind` decides which other keys it has."""
+    for name, field in model.model_fields.items():
+        nested = _tables(field)
+        if len(nested) > 1:
+            yield prefix + name
+        for item in nested:
+            yield from _keys_of_kinds(item, f"{prefix}{name}.")
+
+
+def _tables(field: FieldInfo) -> list[type[BaseModel]]:
+    return [item for item in _models(field.annotation) if item is not Duration]
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -138,12 +153,10 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _explain(details: ErrorDetails, name: str) -> str:
-    kinds = {"none", "hsv", "contrast", "mixup", "step", "cosine"}
-    key = ".".join(str(part) for part in details["loc"] if part not in kinds)
+    key, kind = _key_and_kind(details["loc"])
     found = details["input"]
     if details["type"] == "extra_forbidden":
         if key in dotted_keys():
-            kind = next(str(part) for part in reversed(details["loc"]) if part in kinds)
             return f"{key} has no meaning where {key.rpartition('.')[0]}.kind is {kind} ({name}): change the kind too"
         return f"{key} is not a recipe key ({name}).{_nearest(key, list(dict.fromkeys(dotted_keys())))}"
     if details["type"] == "missing":
@@ -151,6 +164,17 @@ def _explain(details: ErrorDetails, name: str) -> str:
     rule = details["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(found, dict | BaseModel) else f" is {found!r}"
     return f"{key or 'the recipe'}{shown} ({name}): {rule}"
+
+
+def _key_and_kind(location: Sequence[str | int]) -> tuple[str, str]:
+    """Return a key as recipes write it, and the kind that pydantic puts behind the table that has one."""
+    parts, kind, keys_of_kinds = list[str](), "", set(_keys_of_kinds())
+    for part in map(str, location):
+        if not kind and ".".join(parts) in keys_of_kinds:
+            kind = part
+        else:
+            parts.append(part)
+    return ".".join(parts), kind
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:

@@ -8,8 +8,8 @@ it is the same on any number of ranks and after a resume.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -26,6 +26,21 @@ _NUM_SUBSTITUTES: dict[OnBadImage, int] = {"fail": 0, "replace": 3, "skip": 0}
 _REMEDY = "To go on in spite of it: on_bad_image = skip or replace (fastbot train --resume --on-bad-image skip)."
 
 _log = logging.getLogger("pipelines")
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A batch whose rows without a picture have been decided on.
+
+    Attributes:
+        pixels: uint8 (n, H, W, 3).
+        plan: that they and their labels follow now.
+        bad: what was wrong with which samples, by id.
+    """
+
+    pixels: torch.Tensor
+    plan: BatchPlan
+    bad: Mapping[int, Exception] = field(default_factory=dict)
 
 
 class BadPictures:
@@ -50,15 +65,15 @@ class BadPictures:
 
     @property
     def ids(self) -> list[int]:
-        """Ids of the samples found so far, in ascending order; substitutes that were no better are among them."""
+        """Ids of the samples noted so far, in ascending order; substitutes that were no better are among them."""
         return sorted(self._ids)
 
     def remember(self, ids: Iterable[int]) -> None:
         """Take over ids that were found before a resume: they are not logged again."""
         self._ids.update(ids)
 
-    def settle(self, decoded: Decoded, plan: BatchPlan) -> tuple[torch.Tensor, BatchPlan]:
-        """Return pixels, and the plan that they and their labels follow now.
+    def settle(self, decoded: Decoded, plan: BatchPlan) -> Settled:
+        """Decide what becomes of the rows of a batch that have no picture.
 
         Args:
             decoded: what a backend made of `plan`; not changed.
@@ -68,22 +83,37 @@ class BadPictures:
             BadPictureError, DamagedSampleError: the policy is `fail`, and a row has no picture.
         """
         if not decoded.failed:
-            return decoded.pixels, plan
+            return Settled(decoded.pixels, plan)
         if self._policy == "fail":
             error = decoded.failed[min(decoded.failed)]
             error.add_note(_REMEDY)
             raise error
-        self._note(decoded, plan)
-        pixels, plan, rows = decoded.pixels, plan, sorted(decoded.failed)
+        pixels, rows, bad = decoded.pixels, sorted(decoded.failed), _by_id(decoded, plan)
         if substitutes := _NUM_SUBSTITUTES[self._policy]:
             pixels = pixels.clone()  # the backend's own are not ours to write to
-            plan, rows = self._replaced(pixels, plan, rows, substitutes)
-        return pixels, _skipped(plan, rows)
+            plan, rows = self._replaced(pixels, plan, rows, substitutes, bad)
+        return Settled(pixels, _skipped(plan, rows), bad)
+
+    def note(self, bad: Mapping[int, Exception]) -> None:
+        """Count and log what a batch that is being used has shown: samples by id, and what is wrong with them."""
+        for sample_id, error in bad.items():
+            if sample_id not in self._ids:
+                self._ids.add(sample_id)
+                _log.warning("%s (on_bad_image = %s)", error, self._policy)
 
     def _replaced(
-        self, pixels: torch.Tensor, plan: BatchPlan, rows: Sequence[int], num_substitutes: int
+        self,
+        pixels: torch.Tensor,
+        plan: BatchPlan,
+        rows: Sequence[int],
+        num_substitutes: int,
+        bad: dict[int, Exception],
     ) -> tuple[BatchPlan, list[int]]:
-        """Write substitutes to `pixels`; return the plan with them, and the rows that found none."""
+        """Write substitutes to `pixels`, and those that are no better to `bad`.
+
+        Returns:
+            The plan with the substitutes, and the rows that found none.
+        """
         left = list(rows)
         original = plan
         for attempt in range(num_substitutes):
@@ -91,7 +121,7 @@ class BadPictures:
                 break
             substitutes = self._plan.substituted(original, left, attempt)
             found = self._rescue(substitutes)
-            self._note(found, substitutes)
+            bad |= _by_id(found, substitutes)
             good = [k for k in range(len(left)) if k not in found.failed]
             into = [left[k] for k in good]
             pixels[into] = found.pixels[good].to(pixels.device)
@@ -99,12 +129,9 @@ class BadPictures:
             left = [left[k] for k in sorted(found.failed)]
         return plan, left
 
-    def _note(self, decoded: Decoded, plan: BatchPlan) -> None:
-        for row in sorted(decoded.failed):
-            sample_id = int(plan.ids[row])
-            if sample_id not in self._ids:
-                self._ids.add(sample_id)
-                _log.warning("%s (on_bad_image = %s)", decoded.failed[row], self._policy)
+
+def _by_id(decoded: Decoded, plan: BatchPlan) -> dict[int, Exception]:
+    return {int(plan.ids[row]): decoded.failed[row] for row in sorted(decoded.failed)}
 
 
 def _with_samples(plan: BatchPlan, rows: Sequence[int], substitutes: BatchPlan, taken: Sequence[int]) -> BatchPlan:

@@ -7,10 +7,11 @@ were decoded while the last one ended. In flight are the consumer's batch, one h
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,20 +20,22 @@ from itertools import groupby
 
 import torch
 
+from pipelines.bad_pictures import Settled
 from pipelines.batch import Backend, BatchPlan, Decoded, Plan
 from pipelines.errors import PipelineError
 from pipelines.transfer import Transfer
 
 Step = tuple[int, int]  # an epoch and a step in it, both from 0
-Settle = Callable[[Decoded, BatchPlan], tuple[torch.Tensor, BatchPlan]]
+Settle = Callable[[Decoded, BatchPlan], Settled]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Pixels on the device, and the plan that they follow."""
+    """Pixels on the device, the plan that they follow, and what was wrong with which samples."""
 
     pixels: torch.Tensor
     plan: BatchPlan
+    bad: Mapping[int, Exception]
 
 
 _Source = Generator[Delivered]
@@ -62,6 +65,7 @@ class Delivery:
         self._transfer = transfer
         self._endless = endless
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="delivery")
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._reader = 0
         self._ended: Future[None] | None = None
@@ -150,6 +154,11 @@ class Delivery:
     def _check_open(self) -> None:
         if self._ended is not None:
             raise PipelineError("the pipeline is closed: open it again")
+        if os.getpid() != self._process:  # where its threads are not: whoever waits for them waits for ever
+            raise PipelineError(
+                f"the pipeline was opened in process {self._process}, of which {os.getpid()} is a fork: open it in "
+                "this process, or start processes with multiprocessing's `spawn`"
+            )
 
     def _check_reader(self, reader: int) -> None:
         self._check_open()
@@ -186,8 +195,8 @@ def _deliveries(plan: Plan, backend: Backend, settle: Settle, transfer: Transfer
 
 
 def _delivered(settle: Settle, transfer: Transfer, decoded: Decoded, plan: BatchPlan) -> Delivered:
-    pixels, settled = settle(decoded, plan)
-    return Delivered(transfer.send(pixels), settled)
+    settled = settle(decoded, plan)
+    return Delivered(transfer.send(settled.pixels), settled.plan, settled.bad)
 
 
 def _plans(plan: Plan, steps: Iterator[Step], planned: deque[BatchPlan]) -> Iterator[BatchPlan]:

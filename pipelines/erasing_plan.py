@@ -36,7 +36,8 @@ def _rectangle(
         ratio = math.exp(log_low + (log_high - log_low) * philox.unit(for_aspect))
         # rint rounds halves to even, as the round() of timm's Python does.
         h, w = int(np.rint(math.sqrt(target * ratio))), int(np.rint(math.sqrt(target / ratio)))
-        if h < height and w < width:
+        # A side too large for an integer comes out negative.
+        if 0 <= h < height and 0 <= w < width:
             if h == 0 or w == 0:
                 break
             return philox.below(for_top, height - h + 1), philox.below(for_left, width - w + 1), h, w

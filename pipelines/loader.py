@@ -147,7 +147,7 @@ def open(
 
     Raises:
         StoreError: the store is missing, damaged, or lacks the split.
-        SpecError: the spec makes no sense, or not with this store or number of ranks.
+        SpecError: the spec makes no sense, or not with this store or number of ranks; or another argument does not.
         BackendUnavailable: the backend cannot run here.
     """
     store = store if isinstance(store, Store) else Store(store)
@@ -180,7 +180,7 @@ def data_spec(spec: DataSpec | Mapping[str, Any] | Path | str | None) -> DataSpe
     try:
         return DataSpec.model_validate(fields or {})
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        problems = [": ".join([".".join(map(str, each["loc"])), each["msg"]]).lstrip(": ") for each in error.errors()]
         known = ", ".join(DataSpec.model_fields)
         raise SpecError(f"{where}: {'; '.join(problems)}. The fields are {known}") from error
 
@@ -200,9 +200,21 @@ def _table(file: Path) -> Mapping[str, Any]:
 
 
 def _device(device: torch.device | str | None) -> torch.device:
-    if device is not None:
-        return torch.device(device)
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    if device is None:
+        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        target = torch.device(device)
+    except RuntimeError:
+        raise _no_device(device) from None
+    if target.type not in ("cpu", "cuda"):
+        raise _no_device(device)
+    if target.type == "cuda" and (target.index or 0) >= (count := torch.cuda.device_count()):
+        raise SpecError(f"device is {str(device)!r}: torch sees {count} CUDA devices; choose one of them, or cpu")
+    return target
+
+
+def _no_device(device: torch.device | str) -> SpecError:
+    return SpecError(f"device is {str(device)!r}: choose cpu or cuda, or cuda:N")
 
 
 def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -102,7 +102,8 @@ class WeightedOrder:
         self._starts = np.cumsum(self._counts) - self._counts
         self._places = np.empty(len(labels), np.int32)
         self._places[self._members] = np.arange(len(labels)) - self._starts[labels[self._members]]
-        shares = weights / weights.sum()
+        shares = weights / weights.max()  # first: the sum of large weights may be infinite
+        shares /= shares.sum()
         self._upper = np.cumsum(shares)
         self._share_of_sample = shares / np.maximum(self._counts, 1)
         drawable = np.flatnonzero(shares)
@@ -213,6 +214,8 @@ def build_order(
             labels = _checked_labels(labels, num_samples)
             return WeightedOrder(key, labels, class_weights(order, labels))
         case BlockShuffle(block=block, pool=pool):
+            # Larger ones mean no more than the whole split, and might not fit compiled code's integers.
+            block, pool = min(block, num_samples), min(pool, num_samples)
             sizes = {"size": num_samples, "block": block, "pool": pool, "global_batch_size": global_batch_size}
             return PermutedOrder(key, num_samples, partial(block_permutation, key, **sizes))
         case RepeatAugment(repeats=repeats):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from pipelines.augment.build import Augment, build_augment
 from pipelines.backends import choose
 from pipelines.bad_pictures import BadPictures, OnBadImage
 from pipelines.batch import Backend, Batch, BatchPlan, Decoded, Plan
+from pipelines.compilation import announce_compilation
 from pipelines.delivery import Delivery
-from pipelines.errors import PipelineError
+from pipelines.errors import PipelineError, SpecError
 from pipelines.mixing import Targets, build_targets
 from pipelines.plan import EvalPlan, TrainPlan
 from pipelines.spec import DataSpec, NoMix
@@ -50,6 +52,7 @@ class Pipeline:
         *,
         endless: bool,
     ) -> None:
+        announce_compilation()
         self.plan = plan
         self.backend = backend
         self.bad_pictures = bad_pictures
@@ -100,6 +103,8 @@ class Pipeline:
 
     def _next(self, reader: int, arrived: Callable[[], None]) -> Batch:
         delivered = self._delivery.take(reader)
+        # Here, not where it was found, ahead of the reader: how far ahead that is must not show.
+        self.bad_pictures.note(delivered.bad)
         self._transfer.receive(delivered.pixels)
         arrived()
         batch = self._finish(delivered.pixels, delivered.plan)
@@ -132,6 +137,9 @@ class Place:
         rank, world_size: this process among all of the run.
         on_bad_image: what becomes of a picture that cannot be used: `fail`, `replace` it by another of the split, or
             `skip` it. Evaluation has no substitutes and skips for both: weight 0.
+
+    Raises:
+        SpecError: there are no threads, or there is no such way with a bad picture.
     """
 
     backend: str
@@ -141,6 +149,12 @@ class Place:
     rank: int = 0
     world_size: int = 1
     on_bad_image: OnBadImage = "fail"
+
+    def __post_init__(self) -> None:
+        if self.num_threads < 1:
+            raise SpecError(f"num_threads is {self.num_threads}: choose 1 or more")
+        if self.on_bad_image not in get_args(OnBadImage):
+            raise SpecError(f"on_bad_image is {self.on_bad_image!r}: choose fail, replace or skip")
 
 
 def open_train(split: Split, spec: DataSpec, num_classes: int, place: Place, *, seed: int) -> Pipeline:

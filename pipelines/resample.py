@@ -1,4 +1,4 @@
-"""Cut a box out of a picture and resize it, in numba: the resampler of backends that decode whole pictures.
+"""Cut a box out of a picture and resize it, in numba: the resampler of rows that are rescued.
 
 It computes what `PIL.Image.crop(window).resize(size, BILINEAR or BICUBIC, box=...)` computes: a filter with half-pixel
 centres, widened when shrinking (antialiasing), the box to a fraction of a pixel, nothing outside the window. One

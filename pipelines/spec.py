@@ -118,7 +118,7 @@ class RandAugment(Frozen):
     """
 
     kind: Literal["rand"] = "rand"
-    magnitude: Annotated[float, Field(ge=0, le=10)] = 7
+    magnitude: Annotated[float, Field(ge=0, le=10)] = 7.0
     magnitude_std: Factor = 0.5
     layers: PositiveInt = 2
     probability: Probability = 0.5
@@ -133,13 +133,13 @@ class TrivialAugment(Frozen):
 
     Attributes:
         num_strengths: equally spaced strengths of each operation.
-        interpolation, fill: as in `RandAugment`; torchvision's defaults are nearest and black.
+        interpolation, fill: as in `RandAugment`, but a colour is given; torchvision's defaults are nearest and black.
     """
 
     kind: Literal["trivial"] = "trivial"
     num_strengths: Annotated[int, Field(ge=2)] = 31
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "nearest"
-    fill: Fill | None = (0, 0, 0)
+    fill: Fill = (0, 0, 0)
 
 
 AutoAugment = Annotated[NoAutoAugment | RandAugment | TrivialAugment, Field(discriminator="kind")]

@@ -272,19 +272,18 @@ class RegionBatch:
             if array.dtype != dtype or array.shape != expected or not array.flags.c_contiguous:
                 wanted = f"{np.dtype(dtype)} {expected}"
                 raise ValueError(f"{name} is {array.dtype} {array.shape}; it must be C-contiguous {wanted}")
-        self._arguments: tuple[Any, ...] = (
-            data,
-            *arrays,
-            self._failed,
-            self._messages,
-            self._next,
-            *out.shape[1:3],
-            bicubic,
-        )
+        state = self._failed, self._messages, self._next
+        arguments: tuple[Any, ...] = (data, *arrays, *state, *out.shape[1:3], bicubic)
+        self._batch = _codec.batch(*arguments)
+
+    @property
+    def address(self) -> int:
+        """Where the batch lies in memory, while this object lives; see `work_address`."""
+        return _codec.address(self._batch)
 
     def work(self) -> None:
         """Decode rows that nobody has begun, until none is left; releases the interpreter's lock."""
-        _codec.work(*self._arguments)
+        _codec.work(self._batch)
 
     def stop(self) -> None:
         """Let threads begin no more rows."""
@@ -304,6 +303,14 @@ class RegionBatch:
     def _message(self, row: int) -> str:
         text: bytes = self._messages[row].tobytes()
         return text.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def work_address() -> int:
+    """Return where the C function lies that is `RegionBatch.work`, for compiled code that holds no interpreter lock.
+
+    It takes a `RegionBatch.address` and returns nothing: `void (*)(const void *)`.
+    """
+    return _codec.work_address()
 
 
 def _header(facts: tuple[int, int, int, int, int, bool, bool, int, int, bool]) -> JpegHeader:

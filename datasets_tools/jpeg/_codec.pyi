@@ -1,10 +1,11 @@
-from typing import Any
+from typing import Any, NewType
 
 from numpy.typing import NDArray
 
 from datasets_tools.jpeg import Buffer
 
 Array = NDArray[Any]
+_Batch = NewType("_Batch", object)  # a capsule
 _Header = tuple[int, int, int, int, int, bool, bool, int, int, bool]
 
 def inspect(jpeg: Buffer, /) -> _Header: ...
@@ -16,7 +17,7 @@ def encode(pixels: Buffer, height: int, width: int, components: int, quality: in
 def resize(
     pixels: Buffer, height: int, width: int, components: int, out: Buffer, out_height: int, out_width: int, /
 ) -> None: ...
-def work(
+def batch(
     data: Buffer,
     offsets: Array,
     sizes: Array,
@@ -33,4 +34,7 @@ def work(
     out_width: int,
     bicubic: bool,
     /,
-) -> None: ...
+) -> _Batch: ...
+def work(batch: _Batch, /) -> None: ...
+def address(batch: _Batch, /) -> int: ...
+def work_address() -> int: ...

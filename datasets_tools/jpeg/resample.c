@@ -52,7 +52,7 @@ static unsigned num_taps(codec_filter filter, double scale, unsigned length)
     return count + count % 2;
 }
 
-/* Round weights so that they sum to one exactly: what rounding leaves over goes to the next, as it does in dithering. */
+/* Round weights so that they sum to one exactly: what rounding leaves over goes to the next, as in dithering. */
 static void quantize(const double *weights, unsigned count, int16_t *out)
 {
     double total = 0, sum = 0;

@@ -1,4 +1,4 @@
-/* Cut a box out of an RGB picture and resize it: a separable filter of 16-bit weights, the same bits on every machine. */
+/* Cut a box out of an RGB picture and resize it: a separable filter of 16-bit weights, equal bits on every machine. */
 #ifndef CODEC_RESAMPLE_H
 #define CODEC_RESAMPLE_H
 

@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 the run failed, 2 wrong usage or a wrong recipe.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Decoding threads share the cores with the threads of the step: one that waits must not spin. Measured in
     # docs/performance.md; it must be set before PyTorch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _show_log()
     try:
         # Typer itself prints a usage error and exits with 2.
         given = list(sys.argv[1:] if arguments is None else arguments)
@@ -62,6 +64,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         _fail(OSError(f"{error}. Free space, then run it again (training goes on with --resume)") if full else error, 1)
     sys.exit(0)
+
+
+class _Lines(logging.Handler):
+    """Prints a line for each record, on what stderr is at that time: a display may have put itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+def _show_log() -> None:
+    """Show what `pipelines` logs: of several ranks all warnings, and what the first alone has to say."""
+    log = logging.getLogger("pipelines")
+    if not log.handlers:
+        log.addHandler(_Lines())
+    log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
 
 
 def _fail(error: Exception, code: int) -> NoReturn:

@@ -30,6 +30,7 @@ from fastbot.models.registry import build_model
 from fastbot.recipe import ModelSpec, PrecisionSpec, Recipe
 from fastbot.recipe_files import load_recipe
 from pipelines.backends import choose
+from pipelines.compilation import announce_compilation
 from pipelines.errors import BackendUnavailable
 
 _DEFAULT_RECIPE = "bot-efficient"
@@ -65,6 +66,7 @@ def examine(request: Request) -> None:
         RunError: the store has no pictures, or there is no folder for the JSON file.
     """
     _check_request(request)
+    announce_compilation()
     device = pick_device(request.device)
     recipe = _recipe(request, device)
     store = Store(request.data)

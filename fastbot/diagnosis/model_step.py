@@ -107,6 +107,6 @@ def _seconds_of(
         step(rows)
         synchronize()
         seconds = clock() - began
-        if seconds > budget_s / 8:
+        if seconds > budget_s / 2:
             break
     return seconds

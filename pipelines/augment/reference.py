@@ -1,9 +1,9 @@
 """The meaning of every augmentation, in plain torch and float64: slow, readable, and what the fast paths must equal.
 
-Order: mirror, jitter, lighting, normalization (BoT section 2.1), erasing, mixing (as timm has them: erasing in the
-loader, mixing after it). Values are floats and are never rounded, on the 0-255 scale up to normalization. Lighting is
-not clipped afterwards: the paper normalizes next and says nothing of clipping (MXNet rounds and clips because it stores
-8-bit pictures between its steps).
+Order: mirror, jitter, lighting, normalization (BoT section 2.1), erasing, mixing (timm's order without its prefetcher;
+with it timm mixes 8-bit pixels first, and erases what is mixed). Values are floats and are never rounded, on the 0-255
+scale up to normalization. Lighting is not clipped afterwards: the paper normalizes next and says nothing of clipping
+(MXNet rounds and clips because it stores 8-bit pictures between its steps).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The `ffcv` backend: FFCV's compiled loader executes plans over the store's own `.beton` files.
+"""The `ffcv` backend: FFCV's compiled loader executes plans over the store's `.beton` files, and calls our codec.
 
 FFCV's operations see sample ids only, and its Loader opens one file and refuses foreign orders. Its graph, compiler,
-buffers and decoder stay the engine, over all shards of a split at once, but an epoch walks plans: a batch's `metadata`
-is that batch's rows of the plan, and its `batch_indices` are positions in it. FFCV's own epoch thread dies silently on
-an error, leaks when a loop is left, and sets torch's thread count; ours does none of that.
+buffers and threads stay the engine, over all shards of a split at once, but an epoch walks plans: a batch's `metadata`
+is where its rows lie for the codec, and their `out` is the memory that FFCV gives the batch. FFCV's own epoch thread
+dies silently on an error, leaks when a loop is left, and sets torch's thread count; ours does none of that.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datasets_tools import jpeg
 from datasets_tools.errors import DamagedSampleError
 from datasets_tools.store import Split
-from datasets_tools.store.index import StoredFormat
-from pipelines.backends.ffcv_decoder import DECODED, PlannedDecoder, PlanRows, complaint, decoding_costs, share_out
+from pipelines.backends.ffcv_decoder import PlannedDecoder
 from pipelines.backends.ffcv_import import EpochIterator, MemoryLoader
 from pipelines.backends.geometry import check_geometry
+from pipelines.backends.planned_regions import failed_rows, planned_regions
 from pipelines.batch import BatchPlan, Decoded
-from pipelines.errors import BadPictureError, PipelineError, SpecError
+from pipelines.errors import PipelineError, SpecError
+
+# FFCV's own decoder cannot take its place: it does not know what a plan is, and says of no row that it failed.
+if (_problem := jpeg.problem()) is not None:
+    raise ImportError(_problem)
 
 _log = logging.getLogger("pipelines")
 
@@ -44,8 +49,7 @@ class FfcvBackend:
         num_threads: decoding threads, at least 1; at most as many as numba allows (the cores it sees) are used.
         ahead: batches decoded ahead.
 
-    Source: the decoder is libjpeg-turbo with its fast DCT, as in FFCV's `RandomResizedCropRGBImageDecoder`; the
-    resampling is `pipelines.resample`.
+    Source: the pixels are the `turbo` backend's, of `datasets_tools.jpeg.RegionBatch`.
     """
 
     name = "ffcv"
@@ -55,8 +59,8 @@ class FfcvBackend:
         num_workers = min(num_threads, numba.config.NUMBA_NUM_THREADS)
         self._decoder = PlannedDecoder(num_workers)
         self._epochs: weakref.WeakSet[PlanEpoch] = weakref.WeakSet()
-        _log.info("ffcv compiles its decoder during the first batch of every process: a few seconds")
-        self._loader = MemoryLoader(split.data, self._decoder, num_workers=num_workers, batches_ahead=ahead)
+        _log.info("ffcv compiles its loop during the first batch of every process: under a second")
+        self._loader = MemoryLoader(self._decoder, num_workers=num_workers, batches_ahead=ahead)
 
     def pixels(self, plans: Iterable[BatchPlan]) -> Generator[Decoded]:
         """Yield the pixels of each plan, on the CPU, valid until the next are requested.
@@ -113,8 +117,8 @@ class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
                     self._check_plan(plan)
                     self._split.check_unchanged(plan.ids)  # before anything reads: its checksums come beside decoding
                     verified = verifier.submit(self._split.damaged, plan.ids)
-                    pixels, status = self._decode(step, plan)
-                    if not self._offer(self._decoded(plan, pixels, status, verified.result())):
+                    pixels, reasons = self._decode(step, plan)
+                    if not self._offer(self._decoded(plan, pixels, reasons, verified.result())):
                         return
             self._offer(None)
         except BaseException as error:  # nobody is above this frame: the consumer raises it
@@ -145,30 +149,17 @@ class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
             self.join()
         self.memory_context.__exit__(None, None, None)
 
-    def _decode(self, step: int, plan: BatchPlan) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        self.metadata = {self.loader.FIELD: self._rows(plan)}
-        slot = step % len(self.cuda_streams)  # one more than the queue and the consumer hold
-        ((pixels, status),) = self.run_pipeline(step, np.arange(len(plan.ids)), slot, None)
-        return pixels, status
-
-    def _rows(self, plan: BatchPlan) -> PlanRows:
-        split, ids = self._split, plan.ids
-        sizes, raw = split.sizes[ids], split.formats[ids] == StoredFormat.RAW
-        return PlanRows(
-            addresses=split.offsets[ids],
-            sizes=sizes,
-            raw=raw,
-            heights=split.heights[ids],
-            widths=split.widths[ids],
-            # Copies: a strided or read-only array is another type to numba, and would be compiled for again.
-            windows=np.array(plan.windows, np.int32, order="C"),
-            boxes=np.array(plan.boxes, np.float64, order="C"),
-            workers=share_out(decoding_costs(sizes, raw), self.loader.num_workers),
-            cubic=plan.interpolation == "bicubic",
-        )
+    def _decode(self, step: int, plan: BatchPlan) -> tuple[NDArray[np.uint8], Mapping[int, str]]:
+        """Return a batch's pixels, in FFCV's memory, and why rows of it failed."""
+        slot, num_rows = step % len(self.cuda_streams), len(plan.ids)  # one slot more than queue and consumer hold
+        (memory,) = self.memory_allocations["operation"].values()
+        regions = planned_regions(self._split, plan, memory[slot][:num_rows])
+        self.metadata = {self.loader.FIELD: regions.address}
+        (pixels,) = self.run_pipeline(step, np.arange(num_rows), slot, None)
+        return pixels, regions.failures()
 
     def _check_plan(self, plan: BatchPlan) -> None:
-        """Refuse what the compiled code, which checks no bounds, would read or write outside its memory."""
+        """Refuse what does not fit FFCV's memory, which has the shape of the epoch's first plan, or its pictures."""
         num_rows, output_size = self._shape
         if len(plan.ids) > num_rows or plan.output_size != output_size:
             raise SpecError(
@@ -181,22 +172,12 @@ class PlanEpoch(EpochIterator):  # type: ignore[misc]  # ffcv is untyped
         self,
         plan: BatchPlan,
         pixels: NDArray[np.uint8],
-        status: NDArray[np.uint8],
+        reasons: Mapping[int, str],
         damaged: Mapping[int, DamagedSampleError],
     ) -> Decoded:
-        failed: dict[int, Exception] = {}
-        for row, sample_id in enumerate(plan.ids.tolist()):
-            if sample_id in damaged:
-                failed[row] = damaged[sample_id]
-            elif status[row] != DECODED:
-                failed[row] = self._complaint(sample_id)
+        failed = failed_rows(self._split, plan, reasons, damaged)
         pixels[list(failed)] = 0
         return Decoded(torch.from_numpy(pixels), failed)
-
-    def _complaint(self, sample_id: int) -> BadPictureError:
-        split = self._split
-        size = int(split.heights[sample_id]), int(split.widths[sample_id])
-        return BadPictureError(sample_id, split.key(sample_id), complaint(split.encoded(sample_id), *size))
 
     def _offer(self, item: Decoded | BaseException | None) -> bool:
         """Hand `item` to the consumer; return False when there is none any more."""

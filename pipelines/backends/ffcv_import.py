@@ -10,9 +10,7 @@ from typing import ClassVar
 
 import numba
 import numba.typed
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 
 @contextmanager
@@ -42,7 +40,6 @@ def _without_typed_dicts() -> Iterator[None]:
 
 with thread_counts_kept(), _without_typed_dicts(), warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it imports distutils
-    from ffcv import libffcv
     from ffcv.fields import RGBImageField
     from ffcv.loader.epoch_iterator import EpochIterator
     from ffcv.pipeline.allocation_query import AllocationQuery
@@ -53,14 +50,13 @@ with thread_counts_kept(), _without_typed_dicts(), warnings.catch_warnings():
 
 
 class MemoryLoader:
-    """What an `EpochIterator` needs of a `Loader`: one field's compiled decoder, over bytes that are in memory.
+    """What an `EpochIterator` needs of a `Loader`: one field's compiled decoder, which knows by itself what to read.
 
     FFCV's own opens one file, reads the tables of all its samples and lists the pages of each, 600 MiB for ImageNet,
     draws from numpy's global generator, and sets the process's thread counts.
 
     Args:
-        data: uint8 (size,), what the decoder gets as its storage state.
-        decoder: gets `metadata[FIELD]` of the iterator as its metadata.
+        decoder: gets `metadata[FIELD]` of the iterator as its metadata, and None as its storage state.
         num_workers: threads that the decoder is compiled for.
         batches_ahead: decoded and not yet taken.
 
@@ -70,12 +66,12 @@ class MemoryLoader:
 
     FIELD: ClassVar[str] = "f0"
 
-    def __init__(self, data: NDArray[np.uint8], decoder: Operation, *, num_workers: int, batches_ahead: int) -> None:
+    def __init__(self, decoder: Operation, *, num_workers: int, batches_ahead: int) -> None:
         self.batch_size = 1
         self.num_workers = num_workers
         self.batches_ahead = batches_ahead
         self.reader = SimpleNamespace(metadata={self.FIELD: None})  # each batch has its own
-        self.memory_manager = _Memory(data)
+        self.memory_manager = _Memory()
         spec, handler = PipelineSpec("image", decoder=decoder), RGBImageField()
         self.graph = Graph({"image": spec}, {"image": handler}, {"image": 0}, self.reader.metadata, memory_read=None)
         with thread_counts_kept():
@@ -85,11 +81,9 @@ class MemoryLoader:
 
 
 class _Memory(nullcontext[None]):
-    """FFCV's memory manager and its context at once: every epoch reads the same bytes, there is nothing to load."""
+    """FFCV's memory manager and its context at once: there is nothing to load."""
 
-    def __init__(self, data: NDArray[np.uint8]) -> None:
-        super().__init__()
-        self.state = data
+    state = None
 
     def schedule_epoch(self, batches: object) -> _Memory:
         """Return what an epoch reads from."""
@@ -105,6 +99,5 @@ __all__ = [
     "EpochIterator",
     "MemoryLoader",
     "Operation",
-    "libffcv",
     "thread_counts_kept",
 ]

@@ -210,7 +210,7 @@ def _scaled_axis(
         raise PipelineError(
             f"a box of {box_extent} from {box_start} in a window of {window_extent} from {window_start} makes {output} "
             f"output pixels: the whole window then has {length}, and the box starts at {start}; the torch backend "
-            "needs both to be whole numbers. Take the dali backend for such a plan"
+            "needs both to be whole numbers. Take the turbo or the dali backend for such a plan"
         )
     return round(length), round(start)
 

@@ -12,17 +12,15 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from datasets_tools import jpeg
 from datasets_tools.errors import DamagedSampleError
 from datasets_tools.jpeg import RegionBatch
 from datasets_tools.store import Split
-from datasets_tools.store.index import StoredFormat
 from pipelines.backends.geometry import check_geometry
+from pipelines.backends.planned_regions import failed_rows, planned_regions
 from pipelines.batch import BatchPlan, Decoded
-from pipelines.errors import BadPictureError
 
 # Like the package that another backend stands on: met by who asks for this one.
 if (_problem := jpeg.problem()) is not None:
@@ -45,7 +43,6 @@ class TurboBackend:
 
     def __init__(self, split: Split, *, device: torch.device, num_threads: int, ahead: int = 2) -> None:
         self._split = split
-        self._raw = split.formats == StoredFormat.RAW
         self._pinned = device.type == "cuda"
         self._num_threads = num_threads
         self._ahead = ahead
@@ -55,8 +52,8 @@ class TurboBackend:
         """Yield uint8 (n, H, W, 3) RGB pixels of each plan, in fresh memory; see `Backend`.
 
         Raises:
-            StoreError: a file was cut after the store was opened.
-            SpecError: a plan leaves its pictures.
+            StoreError: a file was cut after the store was opened; the batches before it have been yielded.
+            SpecError: a plan leaves its pictures; likewise.
         """
         stream = self._stream(plans)
         self._streams.add(stream)
@@ -70,13 +67,23 @@ class TurboBackend:
     def _stream(self, plans: Iterable[BatchPlan]) -> Generator[Decoded]:
         pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="decode")
         pending: deque[_PendingBatch] = deque()
+        failure: Exception | None = None
+        remaining = iter(plans)
         try:
-            for plan in plans:
-                pending.append(self._begin(pool, plan))
+            while failure is None:
+                try:
+                    plan = next(remaining)
+                    pending.append(self._begin(pool, plan))
+                except StopIteration:
+                    break
+                except Exception as error:  # what was begun before comes first
+                    failure = error
                 if len(pending) > self._ahead:
                     yield pending.popleft().wait()
             while pending:
                 yield pending.popleft().wait()
+            if failure is not None:
+                raise failure
         finally:
             for batch in pending:
                 batch.regions.stop()
@@ -87,18 +94,7 @@ class TurboBackend:
         self._split.check_unchanged(plan.ids)  # before anything reads: its checksums come beside decoding
         shape = (len(plan.ids), *plan.output_size, 3)
         pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
-        regions = RegionBatch(
-            self._split.data,
-            self._split.offsets[plan.ids],
-            self._split.sizes[plan.ids],
-            self._raw[plan.ids],
-            self._split.heights[plan.ids],
-            self._split.widths[plan.ids],
-            np.ascontiguousarray(plan.windows),
-            np.ascontiguousarray(plan.boxes),
-            pixels.numpy(),
-            bicubic=plan.interpolation == "bicubic",
-        )
+        regions = planned_regions(self._split, plan, pixels.numpy())
         # One job a thread for each batch: a thread that finds no row left goes on with the next batch's.
         damaged = pool.submit(self._split.damaged, plan.ids)
         jobs = [pool.submit(regions.work) for _ in range(self._num_threads)]
@@ -117,14 +113,7 @@ class _PendingBatch:
     def wait(self) -> Decoded:
         for job in self.jobs:
             job.result()
-        failed: dict[int, Exception] = {row: self._bad(row, reason) for row, reason in self.regions.failures().items()}
-        if damaged := self.damaged.result():
-            ids = enumerate(self.plan.ids.tolist())
-            failed |= {row: damaged[sample_id] for row, sample_id in ids if sample_id in damaged}
+        failed = failed_rows(self.split, self.plan, self.regions.failures(), self.damaged.result())
         for row in failed:
             self.pixels[row] = 0
         return Decoded(self.pixels, failed)
-
-    def _bad(self, row: int, reason: str) -> BadPictureError:
-        sample_id = int(self.plan.ids[row])
-        return BadPictureError(sample_id, self.split.key(sample_id), reason)

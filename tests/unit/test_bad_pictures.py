@@ -59,7 +59,9 @@ def settle(name: OnBadImage, bad: Sequence[int], *ids: int) -> tuple[list[int], 
     settled, plan = policy(name, bad), plan_of(*ids)
     before = decoded(plan, bad)
     kept = before.pixels.clone()
-    pixels, followed = settled.settle(before, plan)
+    result = settled.settle(before, plan)
+    settled.note(result.bad)
+    pixels, followed = result.pixels, result.plan
     assert torch.equal(before.pixels, kept), "the backend's memory is not written to"
     assert (pixels == pixels[:, :1, :1, :1]).all(), "a row shows one picture"
     return pixels[:, 0, 0, 0].tolist(), followed, settled
@@ -69,7 +71,8 @@ def settle(name: OnBadImage, bad: Sequence[int], *ids: int) -> tuple[list[int], 
 def test_a_whole_batch_passes_untouched(name: OnBadImage) -> None:
     plan = plan_of(1, 2, 3, 4)
     whole = decoded(plan)
-    pixels, followed = policy(name, []).settle(whole, plan)
+    result = policy(name, []).settle(whole, plan)
+    pixels, followed = result.pixels, result.plan
     assert pixels is whole.pixels
     assert followed is plan
 
@@ -135,7 +138,7 @@ def test_each_id_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     settled.remember([3])
     with caplog.at_level(logging.WARNING, "pipelines"):
         for ids in ((1, 2, 3, 4), (2, 2, 5, 6)):
-            settled.settle(decoded(plan_of(*ids), [2, 3]), plan_of(*ids))
+            settled.note(settled.settle(decoded(plan_of(*ids), [2, 3]), plan_of(*ids)).bad)
     assert [record.getMessage() for record in caplog.records] == [
         "sample 2 (k2) cannot be decoded: torn. Convert the store again from its source. (on_bad_image = skip)"
     ]

@@ -82,6 +82,7 @@ def test_centre_boxes_of_the_usual_size() -> None:
         (160, 192, (0, 2), 32, {1: 192}),  # 5.5 and 4.5 times 32: halves round to even
         (128, 160, (0, 2), 32, {1: 128}),
         (128, 224, (10, 20), 4, {11: 136, 12: 148, 13: 156, 14: 168, 15: 176}),
+        (64, 100, (0, 2), 32, {0: 64, 1: 96, 2: 100}),  # from `end_epoch` on the crop's own size, whatever the multiple
         (100, 210, (0, 100), 32, {1: 100, 10: 100, 50: 160, 99: 210, 100: 210}),  # never beyond the ends
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 import torch
 from deliveries import ROWS, STALE, CountingPlan, RecordingBackend, threads_ended
 
+from pipelines.bad_pictures import Settled
 from pipelines.batch import BatchPlan, Decoded
 from pipelines.delivery import Delivered, Delivery
 from pipelines.errors import PipelineError
@@ -21,8 +23,8 @@ STEPS = 4
 CPU = torch.device("cpu")
 
 
-def as_it_is(decoded: Decoded, plan: BatchPlan) -> tuple[torch.Tensor, BatchPlan]:
-    return decoded.pixels, plan
+def as_it_is(decoded: Decoded, plan: BatchPlan) -> Settled:
+    return Settled(decoded.pixels, plan)
 
 
 def deliver(backend: RecordingBackend, plan: CountingPlan | None = None, *, endless: bool = True) -> Delivery:
@@ -169,7 +171,7 @@ def test_an_error_of_the_backend_comes_where_its_batch_would(delivery: Delivery,
 
 
 def test_an_error_of_the_policy_ends_the_stream_too() -> None:
-    def refuse(decoded: Decoded, plan: BatchPlan) -> tuple[torch.Tensor, BatchPlan]:
+    def refuse(decoded: Decoded, plan: BatchPlan) -> Settled:
         raise ZeroDivisionError("refused")
 
     backend, before = RecordingBackend(), threading.active_count()
@@ -179,6 +181,23 @@ def test_an_error_of_the_policy_ends_the_stream_too() -> None:
     assert backend.num_open == 0
     delivery.close()
     assert threads_ended(before)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # that is what this is about
+def test_a_fork_is_refused_and_does_not_wait_for_threads_that_it_has_not(delivery: Delivery) -> None:
+    reader = delivery.start((0, 0))
+    delivery.take(reader)
+    if not (child := os.fork()):
+        refused = 0
+        for use in (lambda: delivery.take(reader), lambda: delivery.start((2, 0))):
+            try:
+                use()
+            except PipelineError as error:
+                refused += "fork" in str(error)
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    delivery.advance(reader)
+    assert first_id(delivery.take(reader)) == ROWS, "where it was opened it goes on"
 
 
 def test_closing_half_way_ends_every_thread_and_twice_does_nothing(backend: RecordingBackend) -> None:

@@ -223,6 +223,19 @@ def test_a_batch_grows_as_far_as_budget_and_memory_go(
     assert watch.now - 100 <= 10 + (batch_size + 2) * s_per_row  # a step that has begun is finished, one made anyway
 
 
+def test_a_first_step_that_loads_kernels_for_seconds_is_not_taken_for_a_slow_model() -> None:
+    watch = Stopwatch()
+    warm = trainer(watch, 1e-4)
+
+    def step(rows: int) -> int:
+        watch.now += 4.0 if watch.now == 100 else 0.0
+        return warm(rows)
+
+    rate = step_rate(step, 256, 10.0, clock=watch)
+    assert rate.batch_size == 256
+    assert rate.images_per_s == pytest.approx(1e4)
+
+
 def test_a_model_too_large_for_the_memory_has_no_rate() -> None:
     watch = Stopwatch()
     rate = step_rate(trainer(watch, 1.0, most_rows=1), 256, 10.0, clock=watch)

@@ -22,11 +22,11 @@ class Replay:
         self._attempt = 0
 
     def random(self) -> float:
-        return philox.unit(self._words[0])
+        return float(philox.unit(self._words[0]))
 
     def uniform(self, low: float, high: float) -> float:
         self._attempt += low > 0  # areas are positive, logarithms of aspects begin below
-        return low + (high - low) * philox.unit(self._words[4 * self._attempt + (low < 0)])
+        return low + (high - low) * float(philox.unit(self._words[4 * self._attempt + (low < 0)]))
 
     def randint(self, low: int, high: int) -> int:
         self._is_left = not getattr(self, "_is_left", True)
@@ -39,6 +39,7 @@ class Replay:
         ({"probability": 0.25}, (224, 224)),
         ({"probability": 1.0, "area": (0.5, 1.0), "aspect": (0.05, 20.0)}, (40, 33)),
         ({"probability": 0.9, "area": (0.01, 0.1)}, (3, 5)),
+        ({"probability": 1.0, "aspect": (1e-99, 1e99)}, (30, 20)),
     ],
 )
 def test_rectangles_are_those_of_timm(

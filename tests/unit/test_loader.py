@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from deliveries import threads_ended
 from torch import distributed
 
@@ -98,6 +99,27 @@ def test_half_of_a_rank_is_refused(store: Store) -> None:
         pipelines.open(store, SPEC, rank=1, **FAST)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"on_bad_image": "ignore"}, "on_bad_image is 'ignore': choose fail, replace or skip"),
+        ({"num_threads": 0}, "num_threads is 0: choose 1 or more"),
+        ({"device": "gpu"}, "device is 'gpu': choose cpu or cuda, or cuda:N"),
+        ({"device": "meta"}, "device is 'meta': choose cpu or cuda, or cuda:N"),
+    ],
+    ids=lambda value: next(iter(value.values())) if isinstance(value, dict) else "",
+)
+def test_a_wrong_argument_is_refused_before_anything_is_read(store: Store, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        pipelines.open(store, SPEC, **FAST | wrong)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here a CUDA device is no mistake")
+def test_a_device_that_is_not_there_is_refused(store: Store) -> None:
+    with pytest.raises(SpecError, match="device is 'cuda:1': torch sees 0 CUDA devices; choose one of them, or cpu"):
+        pipelines.open(store, SPEC, **FAST | {"device": "cuda:1"})
+
+
 def test_a_recipe_file_gives_its_data_table(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text(write_recipe(load_recipe("bot-efficient")))
@@ -126,6 +148,11 @@ def test_a_mapping_is_checked_like_a_recipe() -> None:
     assert data_spec({"mix": {"kind": "mixup", "group": 8}}) == DataSpec(mix=Mixup(group=8))
     with pytest.raises(SpecError, match="spec: croop_size: Extra inputs are not permitted.*The fields are .*crop_size"):
         data_spec({"croop_size": 3})
+
+
+def test_what_is_no_mapping_at_all_is_refused() -> None:
+    with pytest.raises(SpecError, match="spec: Input should be a valid dictionary"):
+        data_spec([1])  # type: ignore[arg-type]
 
 
 def test_importing_the_package_does_not_import_torch() -> None:

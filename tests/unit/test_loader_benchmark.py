@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 from stores import StoredPicture, write_split, write_store
 
-from benchmarks import loader, loader_corpora
+from benchmarks import fidelity, loader, loader_corpora
 from benchmarks.loader import Settings, run
-from benchmarks.loader_corpora import by_size, progressive, size_bins
+from benchmarks.loader_corpora import by_size, large, progressive, size_bins
 from datasets_tools import jpeg
+from datasets_tools.jpeg import Subsampling
 from datasets_tools.store import Split
 from fastbot.errors import RunError
 from pipelines.backends import choose
@@ -76,6 +77,26 @@ def stored_bytes(split: Split) -> list[bytes]:
     return [split.encoded(sample_id).tobytes() for sample_id in range(len(split))]
 
 
+def test_large_pictures_are_cut_from_wallpapers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which there may be none here: the packaged photographs stand in."""
+    monkeypatch.setattr(loader_corpora, "NUM_PICTURES", 4)
+    monkeypatch.setattr(loader_corpora, "NUM_LARGE", 4)
+    monkeypatch.setattr(loader_corpora, "LARGE", (90, 120))
+    monkeypatch.setattr(loader_corpora.photographs, "wallpapers", loader_corpora.photographs.photographs)
+    corpus = large(tmp_path)
+    assert corpus.label == "120x90"
+    headers = [jpeg.inspect(data) for data in stored_bytes(corpus.ours)]
+    assert {(header.height, header.width, header.subsampling) for header in headers} == {(90, 120, Subsampling.S420)}
+    assert len({*stored_bytes(corpus.ours)}) == 4
+    assert corpus.originals is corpus.ours
+
+
+def test_large_pictures_need_wallpapers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_corpora.photographs, "wallpapers", dict)
+    with pytest.raises(RunError, match="apt-get install mate-backgrounds"):
+        large(tmp_path)
+
+
 @pytest.mark.slow
 def test_every_corpus_and_thread_count_is_measured_beside_its_peers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -84,18 +105,26 @@ def test_every_corpus_and_thread_count_is_measured_beside_its_peers(
     status = choose.available()
     monkeypatch.setattr(loader.choose, "available", lambda: {name: status[name] for name in ("torch", "turbo")})
     monkeypatch.setattr(loader_corpora, "NUM_PICTURES", 4)
+    monkeypatch.setattr(loader_corpora, "NUM_LARGE", 1)
+    monkeypatch.setattr(loader_corpora, "LARGE", (90, 120))
+    monkeypatch.setattr(loader_corpora.photographs, "wallpapers", loader_corpora.photographs.photographs)
     monkeypatch.setattr(loader_corpora, "SIZE_BINS", (10,))
     monkeypatch.setattr(loader_corpora, "size_bins", lambda sizes: {10: np.arange(2)})
+    monkeypatch.setattr(fidelity, "NUM_CROPS", 4)
     write_store(tmp_path / "store", {"train": [picture(f"{k}", 50) for k in range(4)]})
     settings = Settings(size=32, batch_size=2, threads=(1, 2), repeats=1)
-    results = run(tmp_path / "store", settings, bins=True, progressive_sources=True)
-    stock, ours = "torchvision DataLoader", ["fastbot torch", "fastbot turbo"]
+    results = run(tmp_path / "store", settings, bins=True, progressive_sources=True, large_pictures=True)
+    stock, alone = "torchvision DataLoader", "turbo's region decode alone"
+    pairs = [(stock, stock), ("fastbot torch", stock), ("fastbot turbo", stock), ("fastbot turbo", alone)]
+    pairs.append((alone, alone))
     expected = []
-    for label in ("", ", 10 kB", ", progressive"):
-        for threads in ("1 thread", "2 threads"):
-            for title in (stock, *ours):
-                expected.append((f"{title}{label}, {threads}", f"{stock}{label}, {threads}"))
-                if threads != "1 thread":
-                    expected.append((f"{title}{label}, {threads}", f"{title}{label}, 1 thread"))
+    for threads in ("1 thread", "2 threads"):
+        expected += [(f"{case}, {threads}", f"{peer}, {threads}") for case, peer in pairs]
+    expected += [(f"{case}, 2 threads", f"{case}, 1 thread") for case in {case for case, _ in pairs}]
+    for label in ("10 kB", "progressive", "120x90"):
+        expected += [(f"{case}, {label}", f"{peer}, {label}") for case, peer in pairs]
     assert sorted((result.case, result.peer) for result in results) == sorted(expected)
     assert all(result.images_per_s > 0 for result in results)
+    ours = [result for result in results if result.case.startswith("fastbot")]
+    assert all(result.details["psnr"]["num_crops"] == 4 for result in ours)
+    assert {result.details["threads"] for result in results if "120x90" in result.case} == {2}

@@ -106,6 +106,21 @@ def test_weights_that_make_no_sense(labels: Any, fields: dict[str, Any], message
         order("weighted", labels=labels, **fields)
 
 
+def test_weights_may_be_in_any_unit() -> None:
+    position = np.arange(40)
+    weights = [0.5, 1, *[0] * (LABELS.max() - 1)]
+    expected = order("weighted", weights=weights).ids(0, position)
+    for unit in (1.7e308, 1e-307):
+        drawn = order("weighted", weights=[weight * unit for weight in weights]).ids(0, position)
+        np.testing.assert_array_equal(drawn, expected)
+
+
+@pytest.mark.parametrize("fields", [{"block": 2**63}, {"pool": 2**63}, {"block": 100, "pool": 1}])
+def test_a_block_or_pool_as_large_as_the_split_is_all_of_it(fields: dict[str, int]) -> None:
+    ids = order("blocks", **fields).ids(0, np.arange(100))
+    np.testing.assert_array_equal(np.sort(ids), np.arange(100))
+
+
 def test_weights_may_name_classes_that_the_split_lacks_where_they_are_zero() -> None:
     assert class_weights(Weighted(weights=(1, 1, 1, 0, 1, 0, 0)), LABELS).tolist() == [1, 1, 1, 0, 1, 0, 0]
 

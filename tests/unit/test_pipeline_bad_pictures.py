@@ -87,6 +87,16 @@ def test_bad_pictures_are_settled_alike_on_any_number_of_ranks(
             torch.testing.assert_close(share.images, whole.images[rank::2], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("backend", ["torch", "turbo"])
+def test_only_what_was_read_counts(damaged: Store, backend: str) -> None:
+    """However far ahead batches were made: the count is the same on every machine."""
+    pipeline = train(damaged, backend=backend, on_bad_image="skip")
+    for number, _ in enumerate(islice(across_epochs(pipeline, 0, 0), 8)):
+        read = {int(k) for step in range(number + 1) for k in pipeline.plan.batch(step // 4, step % 4).ids}
+        assert set(pipeline.bad_pictures.ids) == set(BAD) & read
+    pipeline.close()
+
+
 @pytest.mark.parametrize("on_bad_image", ["skip", "replace"])
 def test_evaluation_leaves_a_bad_picture_out(damaged: Store, on_bad_image: OnBadImage) -> None:
     place = replace(PLACE, on_bad_image=on_bad_image)

@@ -21,6 +21,27 @@ def test_a_written_recipe_reads_back_equal(name: str, tmp_path: Path) -> None:
     assert load_recipe(str(file)) == recipe.resolved()
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        *(f"data.auto_augment.kind={kind}" for kind in ("rand", "trivial")),
+        *(f"data.jitter.kind={kind}" for kind in ("none", "hsv", "contrast")),
+        *(f"data.mix.kind={kind}" for kind in ("mixup", "cutmix", "mixup_cutmix")),
+        *(f"data.order.kind={kind}" for kind in ("blocks", "repeat", "weighted")),
+        "data.order={kind='weighted', weights=[1, 2.5, 0]}",
+        "data.size_ramp.start_size=128",
+        "data.erasing.probability=1",
+        "schedule.kind=cosine",
+    ],
+)
+def test_every_kind_reads_back_as_the_same_training(override: str, tmp_path: Path) -> None:
+    recipe = load_recipe("bot-baseline", [override])
+    file = tmp_path / "recipe.toml"
+    file.write_text(write_recipe(recipe))
+    assert load_recipe(str(file)) == recipe.resolved()
+    assert load_recipe(str(file)).training_digest() == recipe.training_digest()
+
+
 def test_the_papers_numbers() -> None:
     baseline, efficient = load_recipe("bot-baseline"), load_recipe("bot-efficient")
     assert (baseline.data.global_batch_size, baseline.learning_rate, baseline.precision.kind) == (256, 0.1, "fp32")
@@ -77,6 +98,22 @@ def test_overrides_mean_the_same_in_any_order() -> None:
 def test_a_key_of_another_kind_says_so() -> None:
     with pytest.raises(RecipeError, match=r"data\.mix\.alpha has no meaning where data\.mix\.kind is none"):
         load_recipe("demo", ["data.mix.alpha=0.3"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.order.block=4"], r"data\.order\.block has no meaning where data\.order\.kind is shuffle"),
+        (["data.mix.kind=mixup_cutmix", "data.mix.alpha=1"], r"data\.mix\.alpha has no meaning .* is mixup_cutmix"),
+        (["data.auto_augment.kind=rand", "data.auto_augment.magnitude=70"], r"^data\.auto_augment\.magnitude is 70"),
+        (["data.jitter.kind=contrast", "data.jitter.contrast=5"], r"^data\.jitter\.contrast is 5"),
+        (["data.order.kind=weighted", "data.order.weights=[1, -1]"], r"^data\.order\.weights\.1 is -1"),
+        (["data.size_ramp.end_epoch=3"], r"^data\.size_ramp .*start_epoch is 35, not before end_epoch 3"),
+    ],
+)
+def test_a_key_is_named_as_it_is_written_whatever_the_kind(overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("bot-baseline", overrides)
 
 
 def test_another_kind_drops_the_keys_of_the_old_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import subprocess
 import sys
@@ -205,6 +206,34 @@ def test_threads_share_a_batch(kinds: Mapping[str, bytes]) -> None:
     np.testing.assert_array_equal(out, alone)
 
 
+def test_compiled_code_works_on_a_batch_by_addresses(kinds: Mapping[str, bytes]) -> None:
+    samples, window = [*kinds.values(), b"no JPEG"], (10, 20, 90, 100)
+    expected, expected_out = batch(samples, [window] * len(samples), [window] * len(samples), (50, 60))
+    expected.work()
+    by_address, out = batch(samples, [window] * len(samples), [window] * len(samples), (50, 60))
+    work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(jpeg.work_address())  # lets go of the interpreter's lock
+    threads = [Thread(target=work, args=(by_address.address,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(out, expected_out)
+    assert by_address.failures() == expected.failures() != {}
+
+
+def test_arrays_are_held_as_long_as_the_batch(kinds: Mapping[str, bytes]) -> None:
+    """A bytearray says whether it is held: it cannot grow then."""
+    data, window = bytearray(kinds["4:2:0, transcode True"]), [(0, 0, 9, 9)]
+    held, _ = batch([bytes(data)], window, window, (9, 9), data=data)
+    with pytest.raises(BufferError):
+        data.append(0)
+    del held
+    data.append(0)
+    with pytest.raises(ValueError, match="the output is 9 x 0 pixels"):
+        batch([bytes(data)], window, window, (0, 9), data=data)
+    data.append(0)
+
+
 def test_stopping_leaves_the_rest_undone(kinds: Mapping[str, bytes]) -> None:
     stopped, out = batch([kinds["4:2:0, transcode True"]], [(0, 0, 9, 9)], [(0, 0, 9, 9)], (9, 9))
     stopped.stop()
@@ -287,7 +316,7 @@ def test_an_output_whose_size_overflows_is_refused() -> None:
     """4,239,809,835 x 2,900,561,549 x 3 is 13 modulo 2**64: a row of 13 bytes seems to hold it."""
     arrays = [bytearray(size) for size in (8, 8, 1, 4, 4, 16, 32, 13, 1, 256, 8)]
     with pytest.raises(ValueError, match="the output is 2900561549 x 4239809835 pixels, 1 to 65500 a side"):
-        jpeg._codec.work(b"", *arrays, 4239809835, 2900561549, False)  # type: ignore[arg-type]
+        jpeg._codec.batch(b"", *arrays, 4239809835, 2900561549, False)  # type: ignore[arg-type]
 
 
 # In a process of its own, which gets no more memory than it has and 512 MiB.

@@ -1,0 +1,97 @@
+"""That every benchmark runs at a tiny size, names the peers it compares with, and is written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import augment, augment_gpu, measure, plan, report
+from benchmarks.measure import Result
+from fastbot.errors import RunError
+
+SUITE = Path(__file__).parents[2] / "benchmarks" / "gpu_suite.sh"
+
+
+def check(results: list[Result]) -> None:
+    assert {result.peer for result in results} <= {result.case for result in results}
+    assert all(result.images_per_s > 0 for result in results)
+
+
+def test_plans() -> None:
+    results = plan.run(repeats=1, num_samples=2048)
+    check(results)
+    assert len(results) == 8
+    for result in results:
+        assert f"{result.details['cpu_us_per_sample']:.2f} of a core" in result.notes
+
+
+def test_augmentation() -> None:
+    results = augment.run(torch.device("cpu"), batch_size=2, size=8, repeats=1)
+    check(results)
+    assert {result.case.partition(",")[0] for result in results} == {
+        *("hsv", "contrast", "normalize", "mixup", "cutmix", "erasing")
+    }
+
+
+@pytest.mark.gpu
+def test_augmentation_on_a_gpu() -> None:
+    results = augment_gpu.run(batch_size=32, size=32, repeats=1, inner=1)
+    check(results)
+    assert {"BoT", "RSB", "copy"} <= {result.case for result in results}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_augmentation_on_a_gpu_needs_one() -> None:
+    with pytest.raises((RunError), match="CUDA"):
+        augment_gpu.run()
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0.0, "0"), (0.2983, "0.298"), (16.04, "16"), (99.94, "99.9"), (123.6, "124"), (7654.3, "7,654")],
+)
+def test_figures_have_three_digits_or_more(value: float, written: str) -> None:
+    assert measure.figure(value) == written
+
+
+def test_a_table_has_notes_where_there_are_some(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    result = Result("b", "ours", "theirs", 0.5, 0.01, 2.0, 5, "s", details={"threads": 3})
+    conditions = measure.conditions() | {"threads": "1, 3"}
+    for notes, end in (("", "| theirs |"), ("half", "| theirs | half |")):
+        file.write_text(json.dumps(asdict(result) | {"notes": notes, "conditions": conditions}) + "\n")
+        header, rule, row = report.table(file).splitlines()[-3:]
+        assert row.startswith("| ours | 3 | 0.5 | 1% | 2.00 ")
+        assert row.endswith(end)
+        assert header.count("|") == rule.count("|") == row.count("|")
+
+
+@pytest.mark.parametrize("part", ["kernels", "data", "all"])
+def test_the_gpu_suite_goes_on_after_what_fails(tmp_path: Path, part: str) -> None:
+    """With a Python that can do nothing: every rung fails, is told of, and leaves its log."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho cannot >&2\nexit 7\n")
+    python.chmod(0o755)
+    command = ["bash", str(SUITE), part, str(tmp_path / "out")]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHON": str(python)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    summary = (tmp_path / "out" / f"summary-{part}.log").read_text()
+    rungs = {"kernels": ["tests", "augment_gpu", "step_bf16"], "data": ["corpus", "loader_4cores", "train-turbo"]}
+    for rung in chain.from_iterable(rungs[name] for name in rungs if part in (name, "all")):
+        assert f"== {rung}: exit 7" in summary
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {f"summary-{part}.log", f"logs-{part}.tar.gz"}
+
+
+def test_the_gpu_suite_has_two_parts(tmp_path: Path) -> None:
+    done = subprocess.run(["bash", str(SUITE), "nonsense", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, [*tmp_path.iterdir()]) == (2, [])
+    assert "kernels|data|all" in done.stderr
