@@ -120,7 +120,7 @@ class RandAugment(Frozen):
     kind: Literal["rand"] = "rand"
     magnitude: Annotated[float, Field(ge=0, le=10)] = 7.0
     magnitude_std: Factor = 0.5
-    layers: PositiveInt = 2
+    layers: Annotated[int, Field(ge=1, le=100)] = 2
     probability: Probability = 0.5
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
     fill: Fill | None = None
@@ -137,7 +137,7 @@ class TrivialAugment(Frozen):
     """
 
     kind: Literal["trivial"] = "trivial"
-    num_strengths: Annotated[int, Field(ge=2)] = 31
+    num_strengths: Annotated[int, Field(ge=2, le=10_000)] = 31
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "nearest"
     fill: Fill = (0, 0, 0)
 

@@ -76,6 +76,13 @@ def test_noise_has_a_key_of_its_own_for_each_row_and_epoch() -> None:
     assert stats.kstest(noise.ravel() / 2**32, stats.uniform.cdf).pvalue > 1e-4
 
 
+def test_noise_does_not_depend_on_what_is_erased() -> None:
+    erased, noise = ErasingPlan(RandomErasing(probability=0.5), KEY, 4000).rectangles(0, np.arange(4000), (64, 64))
+    for word in noise.T:
+        for drawn in (erased[:, 2] > 0, erased[:, 0], erased[:, 2], erased[:, 3]):
+            assert stats.spearmanr(word, drawn).pvalue > 1e-4
+
+
 def test_nothing_is_erased_without_erasing() -> None:
     erased, noise = ErasingPlan(RandomErasing(), KEY, 5).rectangles(0, np.arange(5), (64, 64))
     assert not erased.any()
