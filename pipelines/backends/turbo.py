@@ -21,6 +21,7 @@ from datasets_tools.store import Split
 from pipelines.backends.geometry import check_geometry
 from pipelines.backends.planned_regions import failed_rows, planned_regions
 from pipelines.batch import BatchPlan, Decoded
+from pipelines.recycling import RecycledMemory
 
 # Like the package that another backend stands on: met by who asks for this one.
 if (_problem := jpeg.problem()) is not None:
@@ -44,12 +45,13 @@ class TurboBackend:
     def __init__(self, split: Split, *, device: torch.device, num_threads: int, ahead: int = 2) -> None:
         self._split = split
         self._pinned = device.type == "cuda"
+        self._memory = RecycledMemory()
         self._num_threads = num_threads
         self._ahead = ahead
         self._streams: weakref.WeakSet[Generator[Decoded]] = weakref.WeakSet()
 
     def pixels(self, plans: Iterable[BatchPlan]) -> Generator[Decoded]:
-        """Yield uint8 (n, H, W, 3) RGB pixels of each plan, in fresh memory; see `Backend`.
+        """Yield uint8 (n, H, W, 3) RGB pixels of each plan, in memory that is the consumer's; see `Backend`.
 
         Raises:
             StoreError: a file was cut after the store was opened; the batches before it have been yielded.
@@ -92,13 +94,17 @@ class TurboBackend:
     def _begin(self, pool: ThreadPoolExecutor, plan: BatchPlan) -> _PendingBatch:
         check_geometry(plan, self._split)
         self._split.check_unchanged(plan.ids)  # before anything reads: its checksums come beside decoding
-        shape = (len(plan.ids), *plan.output_size, 3)
-        pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+        pixels = self._empty((len(plan.ids), *plan.output_size, 3))
         regions = planned_regions(self._split, plan, pixels.numpy())
         # One job a thread for each batch: a thread that finds no row left goes on with the next batch's.
         damaged = pool.submit(self._split.damaged, plan.ids)
         jobs = [pool.submit(regions.work) for _ in range(self._num_threads)]
         return _PendingBatch(self._split, plan, pixels, regions, damaged, jobs)
+
+    def _empty(self, shape: tuple[int, ...]) -> torch.Tensor:
+        if self._pinned:  # torch's own allocator uses pinned memory again
+            return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+        return self._memory.empty(shape, torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)
