@@ -6,13 +6,18 @@ nothing of it.
 
 from __future__ import annotations
 
+import sys
 from typing import NoReturn
+
+STOPPED = 130  # what shells say of a program that Ctrl-C ended
 
 
 def main() -> NoReturn:
     """Run the command line; see `fastbot.cli.main`."""
-    from fastbot.cli import main as run
-
+    try:
+        from fastbot.cli import main as run
+    except KeyboardInterrupt:  # importing takes a second: time enough to think better of it
+        sys.exit(STOPPED)
     run()
 
 

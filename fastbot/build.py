@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import nn
 
@@ -46,6 +48,12 @@ def schedule_of(recipe: Recipe, steps_per_epoch: int) -> Schedule:
 
 def precision_of(recipe: Recipe, device: torch.device) -> Precision:
     """Return the arithmetic of the step, and set TF32 for the whole process."""
+    if device.type == "cpu" and recipe.precision.kind == "fp16":
+        warnings.warn(
+            "precision.kind is fp16 on a CPU, which computes it far slower than float32: a step may take minutes. "
+            "Take precision.kind=fp32",
+            stacklevel=2,
+        )
     return build_precision(recipe.precision.kind, device, recipe.precision.tf32)
 
 

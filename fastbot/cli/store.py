@@ -147,6 +147,8 @@ def subset(
 
     _check_at_most_one(classes=classes, classes_file=classes_file, num_classes=num_classes)
     _check_at_most_one(fraction=fraction, per_class=per_class)
+    if classes is not None and not classes.strip(", "):
+        raise typer.BadParameter("names no class", param_hint="--classes")
     if all(part is None for part in (classes, classes_file, num_classes, fraction, per_class, split)):
         raise typer.BadParameter("nothing says what to keep: give --classes, --num-classes, --fraction, ... (--help)")
     if thin and fraction is None and per_class is None:

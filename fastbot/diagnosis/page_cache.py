@@ -46,11 +46,9 @@ def resident_pages(file: int, offset: int, size: int) -> tuple[int, int]:
     """
     start, length = _whole_pages(file, offset, size)
     resident = np.zeros(-(-length // mmap.PAGESIZE), np.uint8)
-    with mmap.mmap(file, length, prot=mmap.PROT_READ, offset=start) as mapped:
-        view = np.frombuffer(mapped, np.uint8)
-        status = _libc.mincore(view.ctypes.data, length, resident.ctypes.data)
-        del view  # a mapping cannot be closed while something refers to it
-    if status:
+    # Not closed by hand, which is refused while the array refers to it, as when Ctrl-C comes here: both go together.
+    mapped = np.frombuffer(mmap.mmap(file, length, prot=mmap.PROT_READ, offset=start), np.uint8)
+    if _libc.mincore(mapped.ctypes.data, length, resident.ctypes.data):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return int((resident & 1).sum()), len(resident)
 

@@ -132,6 +132,8 @@ def test_a_subset_is_cut(source: Store, tmp_path: Path, capsys: pytest.CaptureFi
         ((), 2, "nothing says what to keep"),
         (("--classes", "0", "--num-classes", "2"), 2, "--classes and --num-classes"),
         (("--fraction", "0.5", "--per-class", "2"), 2, "--fraction and --per-class"),
+        (("--classes", ""), 2, "names no class"),
+        (("--classes", " , "), 2, "names no class"),
         (("--fraction", "0"), 2, "above 0"),
         (("--fraction", "1.5"), 2, "--fraction"),
         (("--classes-file", "absent.txt"), 2, "absent.txt: cannot be read"),

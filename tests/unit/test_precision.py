@@ -10,11 +10,13 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fastbot.build import precision_of
 from fastbot.errors import RecipeError
 from fastbot.losses import CrossEntropy
 from fastbot.models.registry import build_model
 from fastbot.optimizers import nag
 from fastbot.precision import Format, Precision, build_precision
+from fastbot.recipe_files import load_recipe
 
 CPU = torch.device("cpu")
 FORMATS: tuple[Format, ...] = ("fp32", "bf16", "fp16")
@@ -173,3 +175,9 @@ def test_tf32_is_set_for_products_and_convolutions(tf32: bool) -> None:
 def test_unknown_format_is_refused() -> None:
     with pytest.raises(RecipeError, match="precision is fp8: allowed are fp32, bf16, fp16"):
         build_precision("fp8", CPU, tf32=False)  # type: ignore[arg-type]
+
+
+def test_fp16_on_a_cpu_is_warned_of() -> None:
+    recipe = load_recipe("demo", ["precision.kind=fp16"])
+    with pytest.warns(UserWarning, match=r"fp16 on a CPU.*precision\.kind=fp32"):
+        precision_of(recipe, CPU)
