@@ -358,9 +358,12 @@ def _split_record(
 
 
 def _writing_failed(destination: str | Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    kept = "go on with --resume: what was safe by then is kept, and not done again"
+    if error.errno == errno.EFBIG:
         return (
-            f"{destination}: no space left while writing ({error.strerror}). What was done is kept: free space and go "
-            "on with --resume."
+            f"{destination}: no space left while writing ({error.strerror}: a limit of the file system, or of "
+            f"`ulimit -f`). Lift it or free space, and {kept}."
         )
-    return f"{destination}: cannot be written: {error}. What was done is kept: see to it, and go on with --resume."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{destination}: no space left while writing ({error.strerror}): free space, and {kept}."
+    return f"{destination}: cannot be written: {error}. See to it, and {kept}."
