@@ -33,6 +33,15 @@ def _check_range(name: str, bounds: tuple[float, float]) -> None:
         raise ValueError(f"{name} is [{bounds[0]}, {bounds[1]}]: the first bound must not exceed the second")
 
 
+def _check_rectangle(area: tuple[float, float], aspect: tuple[float, float]) -> None:
+    _check_range("area", area)
+    _check_range("aspect", aspect)
+    if not area[0] > 0 or area[1] > 1:
+        raise ValueError(f"area is {list(area)}: both bounds must lie in (0, 1]")
+    if not aspect[0] > 0:
+        raise ValueError(f"aspect is {list(aspect)}: both bounds must be positive")
+
+
 class RandomResizedCrop(Frozen):
     """BoT section 2.1: a crop of random area and aspect ratio, resized to the crop size.
 
@@ -46,12 +55,7 @@ class RandomResizedCrop(Frozen):
 
     @model_validator(mode="after")
     def _ordered(self) -> RandomResizedCrop:
-        _check_range("area", self.area)
-        _check_range("aspect", self.aspect)
-        if not self.area[0] > 0 or self.area[1] > 1:
-            raise ValueError(f"area is {list(self.area)}: both bounds must lie in (0, 1]")
-        if not self.aspect[0] > 0:
-            raise ValueError(f"aspect is {list(self.aspect)}: both bounds must be positive")
+        _check_rectangle(self.area, self.aspect)
         return self
 
 
@@ -165,12 +169,7 @@ class RandomErasing(Frozen):
 
     @model_validator(mode="after")
     def _ordered(self) -> RandomErasing:
-        _check_range("area", self.area)
-        _check_range("aspect", self.aspect)
-        if not self.area[0] > 0 or self.area[1] > 1:
-            raise ValueError(f"area is {list(self.area)}: both bounds must lie in (0, 1]")
-        if not self.aspect[0] > 0:
-            raise ValueError(f"aspect is {list(self.aspect)}: both bounds must be positive")
+        _check_rectangle(self.area, self.aspect)
         return self
 
 

@@ -6,41 +6,13 @@
 #include <string.h>
 
 #include "baseline.h"
+#include "draw.h"
+#include "read_file.h"
 
 #define MAX_PIXELS (1u << 20)
 
-static uint64_t state;
 static codec_scratch *scratch;
 static unsigned long num_taken, num_left, num_compared;
-
-/* xorshift64*, below `bound`. */
-static size_t draw(size_t bound)
-{
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return bound ? (size_t)((state * 0x2545F4914F6CDD1DULL) >> 11) % bound : 0;
-}
-
-static codec_bytes read_file(const char *path)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file || fseek(file, 0, SEEK_END))
-        exit(2);
-    size_t size = (size_t)ftell(file);
-    uint8_t *data = malloc(size);
-    rewind(file);
-    if (!data || fread(data, 1, size, file) != size)
-        exit(2);
-    fclose(file);
-    return (codec_bytes){data, size};
-}
-
-/* A place, as often among the markers as anywhere. */
-static size_t place(size_t size)
-{
-    return draw(2) ? draw(size) : draw(size < 700 ? size : 700);
-}
 
 /* One change, which leaves at most `size` bytes. */
 static void mutate(uint8_t *data, size_t *size)

@@ -10,6 +10,7 @@
 #include <jpeglib.h>
 
 #include "baseline.h"
+#include "read_file.h"
 
 #define GAP 7 /* bytes behind each row that belong to somebody else */
 #define FOREIGN 0xA5
@@ -22,20 +23,6 @@ static unsigned draw(unsigned bound)
     state ^= state << 25;
     state ^= state >> 27;
     return (unsigned)((state * 0x2545F4914F6CDD1DULL) >> 33) % bound;
-}
-
-static codec_bytes read_file(const char *path)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file || fseek(file, 0, SEEK_END))
-        exit(2);
-    size_t size = (size_t)ftell(file);
-    uint8_t *data = malloc(size);
-    rewind(file);
-    if (!data || fread(data, 1, size, file) != size)
-        exit(2);
-    fclose(file);
-    return (codec_bytes){data, size};
 }
 
 /* libjpeg's own pixels, always RGB. */

@@ -6,23 +6,15 @@
 #include <string.h>
 
 #include "codec.h"
+#include "draw.h"
+#include "read_file.h"
 
 #define MAX_FILES 256
 #define MAX_PIXELS (1u << 20) /* conversion, too, refuses absurd sizes before it decodes */
 
-static uint64_t state;
 static codec_bytes files[MAX_FILES];
 static int num_files;
 static unsigned long num_decoded, num_refused;
-
-/* xorshift64*, below `bound`. */
-static size_t draw(size_t bound)
-{
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return bound ? (size_t)((state * 0x2545F4914F6CDD1DULL) >> 11) % bound : 0;
-}
 
 static void require(bool condition, const char *what, const codec_error *error)
 {
@@ -30,26 +22,6 @@ static void require(bool condition, const char *what, const codec_error *error)
         return;
     fprintf(stderr, "%s: %s\n", what, error->message);
     abort();
-}
-
-static codec_bytes read_file(const char *path)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file || fseek(file, 0, SEEK_END))
-        exit(2);
-    size_t size = (size_t)ftell(file);
-    uint8_t *data = malloc(size);
-    rewind(file);
-    if (!data || fread(data, 1, size, file) != size)
-        exit(2);
-    fclose(file);
-    return (codec_bytes){data, size};
-}
-
-/* A place, mostly among the first bytes: markers there decide more than coefficients do. */
-static size_t place(size_t size)
-{
-    return draw(2) ? draw(size) : draw(size < 700 ? size : 700);
 }
 
 static void copy_range(uint8_t *data, size_t *size, codec_bytes from)
