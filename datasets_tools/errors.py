@@ -75,6 +75,18 @@ def unreadable(path: Path, error: OSError) -> StoreError:
     return StoreError(f"{path}: cannot be read: {error.strerror or error}. {remedy}")
 
 
+def remedy_of_version(found: object, known: int) -> str:
+    """Return what to do about a store, or a file of one, whose format is of another version.
+
+    Args:
+        found: its version, or what stands in its place.
+        known: the version that this fastbot reads.
+    """
+    if isinstance(found, int) and found > known:
+        return "A newer fastbot wrote it. Upgrade fastbot."
+    return "Convert the store again with this fastbot."
+
+
 class DamagedSampleError(StoreError):
     """A sample's stored bytes are not those that were written.
 

@@ -5,6 +5,8 @@ state.pt             optimizer, scaler, sums, position (loads with weights_only=
 checkpoint.json      what it was trained with
 RUN/checkpoints/last -> step-00001200
 RUN/checkpoints/best -> step-00000900
+
+PyTorch is imported where a checkpoint is read or written: whether there is one is asked before, at once.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
 
 from fastbot.errors import CheckpointError
+from fastbot.recipe import flat, training_changes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 _FORMAT = 1
 
@@ -163,6 +167,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: a file of it is missing or damaged, or it is of another format.
     """
+    import torch
+    from safetensors.torch import load_file
+
     try:
         header = json.loads((path / "checkpoint.json").read_text())
         if header["format"] != _FORMAT:
@@ -185,7 +192,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
         SafetensorError,
         pickle.UnpicklingError,
     ) as error:
-        raise CheckpointError(f"checkpoint {path} is damaged: {error}. Use another one, or train anew") from error
+        reason = _first_sentence(error)
+        raise CheckpointError(f"checkpoint {path} is damaged: {reason}. Use another one, or train anew") from error
+
+
+def _first_sentence(error: Exception) -> str:
+    """Return it without its full stop: PyTorch goes on for a paragraph. Some errors have but a key to say."""
+    sentence = str(error).partition(". ")[0].rstrip(".")
+    return sentence if " " in sentence else f"{type(error).__name__} {sentence}"
 
 
 def refuse_another_training(checkpoint: Checkpoint, identity: Identity) -> None:
@@ -196,12 +210,8 @@ def refuse_another_training(checkpoint: Checkpoint, identity: Identity) -> None:
     """
     saved = checkpoint.identity
     if saved.training_digest != identity.training_digest:
-        here, there = _flat(identity.recipe), _flat(saved.recipe)
-        keys = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
-        ignored = ("run.", "paper.", "about")
-        named = [f"{key} is {here.get(key)}, was {there.get(key)}" for key in keys if not key.startswith(ignored)]
         raise CheckpointError(
-            f"checkpoint {checkpoint.path} is of another recipe: {'; '.join(named)}. "
+            f"checkpoint {checkpoint.path} is of another recipe: {training_changes(saved.recipe, identity.recipe)}. "
             "Resume with the recipe it was started with, or choose another --out"
         )
     if saved.manifest_digest != identity.manifest_digest:
@@ -213,7 +223,7 @@ def refuse_another_training(checkpoint: Checkpoint, identity: Identity) -> None:
 
 def changed_conditions(checkpoint: Checkpoint, conditions: Conditions) -> list[str]:
     """Return one phrase per condition that differs, for a warning: the run goes on, but not bit-identically."""
-    then, now = _flat(asdict(checkpoint.identity.conditions)), _flat(asdict(conditions))
+    then, now = flat(asdict(checkpoint.identity.conditions)), flat(asdict(conditions))
     return [
         f"{name.removeprefix('versions.')} was {then.get(name)}, is {now[name]}"
         for name in now
@@ -222,6 +232,9 @@ def changed_conditions(checkpoint: Checkpoint, conditions: Conditions) -> list[s
 
 
 def _write(folder: Path, model: nn.Module, state: dict[str, Any], identity: Identity) -> None:
+    import torch
+    from safetensors.torch import save_file
+
     # safetensors stores plain contiguous tensors; channels-last weights are laid out again when loaded.
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / "model.safetensors")
@@ -239,10 +252,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat

@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from fastbot.schedules import scaled_learning_rate
 from pipelines.spec import DataSpec, Factor, Frozen, Probability
+
+# Tables and keys that decide nothing about the training itself.
+_RECORDS = ("name", "about", "run", "paper")
 
 _DURATION = re.compile(r"^(?P<value>\d+(\.\d+)?)( (?P<unit>epochs?|steps?))?$")
 
@@ -183,9 +187,29 @@ class Recipe(Frozen):
 
     def training_digest(self) -> str:
         """Return a sha256 of all that decides the training: a resumed run must have the same."""
-        records = ("name", "about", "run", "paper")
-        content = {key: value for key, value in self.resolved().as_dict().items() if key not in records}
+        content = {key: value for key, value in self.resolved().as_dict().items() if key not in _RECORDS}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def training_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say which keys that decide the training differ between two recipes; nothing where none does.
+
+    Args:
+        before, now: what `as_dict` returns of the recipes, resolved.
+    """
+    there, here = flat(before), flat(now)
+    keys = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+    return "; ".join(
+        f"{key} is {here.get(key)}, was {there.get(key)}" for key in keys if key.partition(".")[0] not in _RECORDS
+    )
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested tables by dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
 
 
 def _plain(value: Any) -> Any:

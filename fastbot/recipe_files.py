@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from fastbot.errors import RecipeError
-from fastbot.recipe import Duration, Recipe
+from fastbot.recipe import Recipe
+from pipelines.spec_errors import explain
 
 _PACKAGED = resources.files("fastbot") / "recipes"
 
@@ -54,7 +52,7 @@ def _validate(values: dict[str, Any], name: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError("\n".join(_explain(details, name) for details in error.errors())) from error
+        raise RecipeError(explain(error, Recipe, name, "a recipe key")) from error
 
 
 def _with_parent(name: str) -> dict[str, Any]:
@@ -118,63 +116,6 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if last == "kind" and table.get("kind") not in (None, value):
         table.clear()  # another kind has other keys
     table[last] = value
-
-
-def dotted_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
-    """Yield every key a recipe may have, in dotted form."""
-    for name, field in model.model_fields.items():
-        nested = _tables(field)
-        if not nested:
-            yield prefix + name
-        for item in nested:
-            yield from dotted_keys(item, f"{prefix}{name}.")
-
-
-def _keys_of_kinds(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
-    """Yield the key of every table whose `kind` decides which other keys it has."""
-    for name, field in model.model_fields.items():
-        nested = _tables(field)
-        if len(nested) > 1:
-            yield prefix + name
-        for item in nested:
-            yield from _keys_of_kinds(item, f"{prefix}{name}.")
-
-
-def _tables(field: FieldInfo) -> list[type[BaseModel]]:
-    return [item for item in _models(field.annotation) if item is not Duration]
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if get_origin(annotation) in (Union, UnionType, Annotated):
-        for argument in get_args(annotation):
-            yield from _models(argument)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-
-
-def _explain(details: ErrorDetails, name: str) -> str:
-    key, kind = _key_and_kind(details["loc"])
-    found = details["input"]
-    if details["type"] == "extra_forbidden":
-        if key in dotted_keys():
-            return f"{key} has no meaning where {key.rpartition('.')[0]}.kind is {kind} ({name}): change the kind too"
-        return f"{key} is not a recipe key ({name}).{_nearest(key, list(dict.fromkeys(dotted_keys())))}"
-    if details["type"] == "missing":
-        return f"{key} is missing ({name}): it has no default"
-    rule = details["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(found, dict | BaseModel) else f" is {found!r}"
-    return f"{key or 'the recipe'}{shown} ({name}): {rule}"
-
-
-def _key_and_kind(location: Sequence[str | int]) -> tuple[str, str]:
-    """Return a key as recipes write it, and the kind that pydantic puts behind the table that has one."""
-    parts, kind, keys_of_kinds = list[str](), "", set(_keys_of_kinds())
-    for part in map(str, location):
-        if not kind and ".".join(parts) in keys_of_kinds:
-            kind = part
-        else:
-            parts.append(part)
-    return ".".join(parts), kind
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:

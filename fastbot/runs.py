@@ -1,29 +1,32 @@
 """The run folder: everything a run leaves behind.
 
 RUN/recipe.toml       the resolved recipe
+overrides.json    what of it was given as overrides: who resumes need not give them again
 metrics.jsonl     one line per reading of the metrics, and per evaluation
 events.out...     the same for TensorBoard
 checkpoints/      see `fastbot.checkpoint`
 curves.png        loss, top-1, learning rate and throughput over steps
 summary.json      the end: accuracy, throughput, share of time waited for data
+
+What draws and records is imported where that is done: whether a run may start is asked before, at once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from torch.utils.tensorboard import SummaryWriter
-
 from fastbot.checkpoint import CheckpointFolder
-from fastbot.curves import draw_curves
 from fastbot.errors import RunError
-from fastbot.recipe import Recipe
+from fastbot.recipe import Recipe, training_changes
 from fastbot.recipe_files import load_recipe, write_recipe
 
 Record = Mapping[str, Any]
+
+_OVERRIDES_NAME = "overrides.json"
+_OVERRIDES_LOST = "Go on without it: give all overrides again, and remove it"
 
 
 class RunFolder:
@@ -37,8 +40,13 @@ class RunFolder:
         self.path = path
         self.checkpoints = CheckpointFolder(path / "checkpoints")
 
-    def create(self, recipe: Recipe, *, resume: bool) -> None:
+    def create(self, recipe: Recipe, overrides: Sequence[str], *, resume: bool) -> None:
         """Make the folder and write the recipe.
+
+        Args:
+            recipe: resolved, overrides applied.
+            overrides: those.
+            resume: there may be a run there, which goes on.
 
         Raises:
             RunError: there is a run there already and it is not to be resumed, or the folder cannot be made.
@@ -46,6 +54,7 @@ class RunFolder:
         self.check_free(resume=resume)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / _OVERRIDES_NAME).write_text(json.dumps(list(overrides)) + "\n")
             (self.path / "recipe.toml").write_text(write_recipe(recipe))
         except OSError as error:
             raise RunError(f"run folder {self.path} cannot be made: {error}. Choose another --out") from error
@@ -63,6 +72,41 @@ class RunFolder:
                 f"{self.path} holds a run that has saved no checkpoint. Remove the folder, or choose another --out"
             )
         raise RunError(f"{self.path} already holds a run. Continue it with --resume, or choose another --out")
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Check that the run may go on with a recipe: until it has saved a checkpoint, with any.
+
+        Args:
+            recipe: resolved.
+
+        Raises:
+            RunError: names every key that decides the training and differs.
+        """
+        if not self.checkpoints.exists() or not (self.path / "recipe.toml").is_file():
+            return
+        if changes := training_changes(self.recipe().as_dict(), recipe.as_dict()):
+            raise RunError(
+                f"{self.path} is of another recipe: {changes}. --resume takes the overrides that the run was begun "
+                "with: leave out what differs, or choose another --out"
+            )
+
+    def overrides(self, given: Sequence[str]) -> list[str]:
+        """Return what the recipe of the run is made with: the overrides it was begun with, and then those given now.
+
+        Raises:
+            RunError: they cannot be read.
+        """
+        file = self.path / _OVERRIDES_NAME
+        if not file.exists() or not (self.path / "recipe.toml").exists():
+            return list(given)
+        try:
+            begun_with = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} cannot be read: {error}. {_OVERRIDES_LOST}") from error
+        if not isinstance(begun_with, list) or not all(isinstance(override, str) for override in begun_with):
+            raise RunError(f"{file} holds no list of overrides. {_OVERRIDES_LOST}")
+        latest_first = dict.fromkeys([*reversed(given), *reversed(begun_with)])
+        return list(latest_first)[::-1]
 
     def recipe(self) -> Recipe:
         """Return the recipe of the run.
@@ -87,6 +131,8 @@ class RunFolder:
 
     def finish(self, summary: Record) -> None:
         """Write `summary.json` and `curves.png`."""
+        from fastbot.curves import draw_curves
+
         file = self.path / "summary.json"
         aside = file.with_suffix(".writing")
         aside.write_text(json.dumps(dict(summary), indent=1) + "\n")
@@ -138,6 +184,8 @@ class _FileJournal:
         aside.write_text("".join(json.dumps(record) + "\n" for record in kept))
         aside.replace(file)
         self._file = file.open("a", buffering=1)
+        from torch.utils.tensorboard import SummaryWriter
+
         self._events = SummaryWriter(str(run.path), purge_step=start_step + 1 if start_step else None)
 
     def add(self, kind: str, step: int, values: Record) -> None:

@@ -81,8 +81,9 @@ class Delivery:
             The reader's number.
 
         Raises:
-            PipelineError: the delivery is closed.
+            PipelineError: the delivery is closed, or this process is a fork of the one that opened it.
         """
+        self._check_process()
         with self._lock:
             self._check_open()
             self._reader += 1
@@ -95,9 +96,10 @@ class Delivery:
         """Return the next batch, waiting for it.
 
         Raises:
-            PipelineError: the delivery is closed, or another reader has started.
+            PipelineError: the delivery is closed, another reader has started, or this process is a fork.
             Exception: what making the batch raised. Nothing follows; `start` begins anew.
         """
+        self._check_process()
         with self._lock:
             self._check_reader(reader)
             coming = self._coming
@@ -118,8 +120,9 @@ class Delivery:
         """Begin to prepare the next batch: the pixels of the one that was taken are not needed any more.
 
         Raises:
-            PipelineError: the delivery is closed, or another reader has started.
+            PipelineError: the delivery is closed, another reader has started, or this process is a fork.
         """
+        self._check_process()
         with self._lock:
             self._check_reader(reader)
             self._transfer.release()
@@ -129,13 +132,20 @@ class Delivery:
     def close(self) -> None:
         """End the backend's stream and the thread, once the batch it is making is made.
 
-        May be called twice, and from any thread.
+        May be called twice, and from any thread. In a fork it does nothing: what it would end is its parent's.
         """
+        if self.in_fork:
+            return
         with self._lock:
             if self._ended is None:
                 self._ended = self._worker.submit(self._source.close)
         self._worker.shutdown()
         self._ended.result()
+
+    @property
+    def in_fork(self) -> bool:
+        """Whether this is a fork's copy, without the threads: they are where it was opened."""
+        return os.getpid() != self._process
 
     def _source_from(self, step: Step) -> _Source:
         return _deliveries(self._plan, self._backend, self._settle, self._transfer, step, self._endless)
@@ -154,7 +164,10 @@ class Delivery:
     def _check_open(self) -> None:
         if self._ended is not None:
             raise PipelineError("the pipeline is closed: open it again")
-        if os.getpid() != self._process:  # where its threads are not: whoever waits for them waits for ever
+
+    def _check_process(self) -> None:
+        """Refuse a fork, before it waits for threads that it has not, or for a lock that one of them held."""
+        if self.in_fork:
             raise PipelineError(
                 f"the pipeline was opened in process {self._process}, of which {os.getpid()} is a fork: open it in "
                 "this process, or start processes with multiprocessing's `spawn`"

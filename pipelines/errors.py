@@ -1,7 +1,7 @@
 """Errors of the pipelines.
 
     PipelineError
-    ├── SpecError            a data spec, or its combination with a world size or a store, makes no sense
+    ├── SpecError            a data spec or an argument, or its combination with ranks or a store, makes no sense
     ├── BackendUnavailable   the backend's package, or a device it needs, is not here; says the line that installs it
     └── BadPictureError      a stored picture cannot be decoded; carries its sample id
 

@@ -23,6 +23,7 @@ from pipelines.plan import EvalPlan, TrainPlan
 from pipelines.spec import DataSpec, NoMix
 from pipelines.transfer import build_transfer
 from pipelines.upload import upload
+from pipelines.whole_numbers import whole_number
 
 
 class Pipeline:
@@ -92,9 +93,11 @@ class Pipeline:
                 augmentation; for measuring the wait.
 
         Raises:
-            PipelineError: there is no such step, or the pipeline is closed.
+            PipelineError: there is no such step, the pipeline is closed, or this process is a fork.
         """
-        if not 0 <= start_step < self.steps_per_epoch:
+        epoch = whole_number("epoch", epoch, 0, PipelineError)
+        start_step = whole_number("start_step", start_step, 0, PipelineError)
+        if start_step >= self.steps_per_epoch:
             raise PipelineError(
                 f"epoch {epoch} has no step {start_step} to start at: its steps are 0 to {self.steps_per_epoch - 1}"
             )
@@ -118,7 +121,12 @@ class Pipeline:
         return Batch(images, labels, self._targets(labels, plan), plan.ids, weight)
 
     def close(self) -> None:
-        """End all threads and release the backend; may be called twice, and from any thread."""
+        """End all threads and release the backend; may be called twice, and from any thread.
+
+        In a fork it does nothing: threads and backend are those of the process that opened them, and go on there.
+        """
+        if self._delivery.in_fork:
+            return
         try:
             self._delivery.close()
         finally:
@@ -139,7 +147,7 @@ class Place:
             `skip` it. Evaluation has no substitutes and skips for both: weight 0.
 
     Raises:
-        SpecError: there are no threads, or there is no such way with a bad picture.
+        SpecError: a number is not whole or too small, or there is no such way with a bad picture.
     """
 
     backend: str
@@ -151,8 +159,9 @@ class Place:
     on_bad_image: OnBadImage = "fail"
 
     def __post_init__(self) -> None:
-        if self.num_threads < 1:
-            raise SpecError(f"num_threads is {self.num_threads}: choose 1 or more")
+        whole_number("num_threads", self.num_threads, 1)
+        whole_number("rank", self.rank, 0)
+        whole_number("world_size", self.world_size, 1)
         if self.on_bad_image not in get_args(OnBadImage):
             raise SpecError(f"on_bad_image is {self.on_bad_image!r}: choose fail, replace or skip")
 
@@ -168,14 +177,14 @@ def open_train(split: Split, spec: DataSpec, num_classes: int, place: Place, *, 
         seed: of everything random.
 
     Raises:
-        SpecError: the spec does not fit the store or the world size.
+        SpecError: the spec does not fit the store or the world size, or the seed is no whole number.
         BackendUnavailable: the backend cannot run here.
     """
     plan = TrainPlan(
         spec,
         split.heights,
         split.widths,
-        seed=seed,
+        seed=whole_number("seed", seed, 0),
         rank=place.rank,
         world_size=place.world_size,
         labels=split.labels,

@@ -7,15 +7,27 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Factor = Annotated[float, Field(ge=0)]
-Alpha = Annotated[float, Field(gt=0)]
+
+def _number(value: object) -> object:
+    if isinstance(value, bool | str | bytes):  # which pydantic takes for numbers: True for 1, "16" for 16
+        raise ValueError("it should be a number")
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number)]
+Count = Annotated[Integer, Field(gt=0, lt=2**31)]  # as int32 arrays hold
+Pixels = Annotated[Integer, Field(gt=0, lt=2**16)]  # no side of a JPEG has more
+Epoch = Annotated[Integer, Field(ge=0, lt=2**32)]  # as a plan's counter holds
+Probability = Annotated[Number, Field(ge=0, le=1)]
+Factor = Annotated[Number, Field(ge=0)]
+Alpha = Annotated[Number, Field(gt=0)]
 Draw = Literal["batch", "group", "sample"]
-Level = Annotated[int, Field(ge=0, le=255)]
+Level = Annotated[Integer, Field(ge=0, le=255)]
 Fill = tuple[Level, Level, Level]
-Rgb = tuple[float, float, float]
+Rgb = tuple[Number, Number, Number]
 
 # BoT section 2.1 (GluonCV's RecordIO path); not torchvision's 255 x (0.485, ...), see docs/architecture.md.
 BOT_MEAN: Rgb = (123.68, 116.779, 103.939)
@@ -51,7 +63,7 @@ class RandomResizedCrop(Frozen):
 
     area: tuple[Factor, Factor] = (0.08, 1.0)
     aspect: tuple[Factor, Factor] = (3 / 4, 4 / 3)
-    attempts: PositiveInt = 10
+    attempts: Count = 10
 
     @model_validator(mode="after")
     def _ordered(self) -> RandomResizedCrop:
@@ -122,9 +134,9 @@ class RandAugment(Frozen):
     """
 
     kind: Literal["rand"] = "rand"
-    magnitude: Annotated[float, Field(ge=0, le=10)] = 7.0
+    magnitude: Annotated[Number, Field(ge=0, le=10)] = 7.0
     magnitude_std: Factor = 0.5
-    layers: Annotated[int, Field(ge=1, le=100)] = 2
+    layers: Annotated[Integer, Field(ge=1, le=100)] = 2
     probability: Probability = 0.5
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
     fill: Fill | None = None
@@ -141,7 +153,7 @@ class TrivialAugment(Frozen):
     """
 
     kind: Literal["trivial"] = "trivial"
-    num_strengths: Annotated[int, Field(ge=2, le=10_000)] = 31
+    num_strengths: Annotated[Integer, Field(ge=2, le=10_000)] = 31
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "nearest"
     fill: Fill = (0, 0, 0)
 
@@ -195,7 +207,7 @@ class Mixup(Frozen):
     alpha: Alpha = 0.2
     probability: Probability = 1.0
     draw: Draw = "batch"
-    group: PositiveInt = 32
+    group: Count = 32
 
 
 class CutMix(Frozen):
@@ -211,7 +223,7 @@ class CutMix(Frozen):
     alpha: Alpha = 1.0
     probability: Probability = 1.0
     draw: Draw = "group"
-    group: PositiveInt = 32
+    group: Count = 32
 
 
 class MixupCutMix(Frozen):
@@ -231,7 +243,7 @@ class MixupCutMix(Frozen):
     switch: Probability = 0.5
     probability: Probability = 1.0
     draw: Draw = "group"
-    group: PositiveInt = 32
+    group: Count = 32
 
 
 Mix = Annotated[NoMix | Mixup | CutMix | MixupCutMix, Field(discriminator="kind")]
@@ -255,8 +267,8 @@ class BlockShuffle(Frozen):
     """
 
     kind: Literal["blocks"] = "blocks"
-    block: PositiveInt = 1024
-    pool: PositiveInt = 64
+    block: Count = 1024
+    pool: Count = 64
 
 
 class RepeatAugment(Frozen):
@@ -266,7 +278,7 @@ class RepeatAugment(Frozen):
     """
 
     kind: Literal["repeat"] = "repeat"
-    repeats: Annotated[int, Field(ge=2)] = 3
+    repeats: Annotated[Count, Field(ge=2)] = 3
 
 
 class Weighted(Frozen):
@@ -297,10 +309,10 @@ class SizeRamp(Frozen):
         multiple: of pixels.
     """
 
-    start_size: PositiveInt = 160
-    start_epoch: NonNegativeInt = 35
-    end_epoch: PositiveInt = 65
-    multiple: PositiveInt = 32
+    start_size: Pixels = 160
+    start_epoch: Epoch = 35
+    end_epoch: Epoch = 65
+    multiple: Pixels = 32
 
     @model_validator(mode="after")
     def _ordered(self) -> SizeRamp:
@@ -312,10 +324,10 @@ class SizeRamp(Frozen):
 class EvalSpec(Frozen):
     """Deterministic evaluation: short side resized to `resize_size`, then the centre `crop_size` square."""
 
-    resize_size: PositiveInt = 256
-    crop_size: PositiveInt = 224
+    resize_size: Pixels = 256
+    crop_size: Pixels = 224
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    global_batch_size: PositiveInt = 256
+    global_batch_size: Count = 256
 
     @model_validator(mode="after")
     def _fits(self) -> EvalSpec:
@@ -333,9 +345,9 @@ class DataSpec(Frozen):
     Batch sizes are global: over all ranks. `mean` and `std` are on the 0-255 scale.
     """
 
-    global_batch_size: PositiveInt = 256
+    global_batch_size: Count = 256
     order: Order = Shuffle()
-    crop_size: PositiveInt = 224
+    crop_size: Pixels = 224
     size_ramp: SizeRamp | None = None
     crop: RandomResizedCrop = RandomResizedCrop()
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"

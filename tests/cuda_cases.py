@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,6 +70,28 @@ FINAL_CASES = {
 }
 
 
+# More rows than CUDA has places along any axis of a grid but the first.
+MANY_ROWS = FinalCase(_spec(ContrastJitter(), None, Mixup()), (2, 4), num=70_000)
+# Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
+GRID_LIMITS = (2**31 - 1, 65_535, 65_535)
+
+
+class Launches:
+    """Stands in for a kernel, and keeps the grids that it is launched with."""
+
+    def __init__(self) -> None:
+        self.grids: list[tuple[int, ...]] = []
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        self.grids.append(grid)
+        return lambda *_, **__: None
+
+    def are_within_limits(self) -> bool:
+        """Return whether CUDA would start them all."""
+        within = (size <= limit for grid in self.grids for size, limit in zip(grid, GRID_LIMITS, strict=False))
+        return bool(self.grids) and all(within)
+
+
 def erased(plan: BatchPlan, size: tuple[int, int]) -> BatchPlan:
     """Return the plan with rectangles to erase: none, some, at the edges, and the whole picture."""
     height, width = size
@@ -132,6 +154,13 @@ def operation_batches() -> Iterator[tuple[str, torch.Tensor, BatchPlan]]:
     layers = [[Operation.EQUALIZE, Operation.SHARPNESS, Operation.CONTRAST], [Operation.ROTATE, Operation.EQUALIZE, 0]]
     plan = operations_plan(layers, [[0, 1.5, 0.6], [20, 0, 0]])
     yield "bilinear", _photographs(2, 65, 68), replace(plan, flip=np.ones(2, np.bool_))
+
+
+def light_picture() -> tuple[torch.Tensor, BatchPlan]:
+    """Return a picture whose grey values add up to more than 32 bits hold, of a mean of 254.5, and its CONTRAST."""
+    pixels = torch.full((1, 2900, 2912, 3), 255, dtype=torch.uint8)
+    pixels[:, :, ::2] = 254
+    return pixels, operations_plan([[Operation.CONTRAST]], [[0.3]])
 
 
 def _photographs(num: int, height: int, width: int) -> torch.Tensor:

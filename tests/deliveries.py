@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -101,3 +104,22 @@ def threads_ended(before: int) -> bool:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.001)
     return threading.active_count() <= before
+
+
+def in_a_fork(use: Callable[[], int]) -> int:
+    """Return what `use` returns in a fork of this process (1 to 9), or what else the fork ended with.
+
+    One that hangs is ended by its alarm: the result is then -14.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork with threads is what this is about
+        child = os.fork()
+    if not child:
+        ended_with = 99
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(5)
+            ended_with = use()
+        finally:
+            os._exit(ended_with)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

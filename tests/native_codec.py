@@ -27,7 +27,7 @@ def build(name: str, folder: Path, *flags: str, with_codec: bool | Sequence[str]
         pytest.skip("no C compiler")
     sources = [NATIVE / f"{name}.c"]
     if with_codec is True:
-        sources += sorted(file for file in CODEC.glob("*.c") if file.name != "binding.c")
+        sources += sorted(file for file in CODEC.glob("*.c") if not file.name.startswith("binding"))
     elif with_codec:
         sources += [CODEC / f"{part}.c" for part in with_codec]
     program = folder / name

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from datasets_tools.conversion.engines.local import run_locally
 from datasets_tools.conversion.estimate import Say, check_space, estimate
 from datasets_tools.conversion.preparation import Preparation
 from datasets_tools.conversion.progress import Meter, ProgressCallback
+from datasets_tools.conversion.purpose import Purpose, changes_since, purpose_of
 from datasets_tools.conversion.remote_workspace import remote_workspace
 from datasets_tools.conversion.shards import Shard, ShardResult, shards_of
 from datasets_tools.conversion.workspace import (
@@ -29,7 +30,6 @@ from datasets_tools.conversion.workspace import (
     Workspace,
     is_whole,
     local_workspace,
-    purpose_of,
 )
 from datasets_tools.errors import ConversionError
 from datasets_tools.files import is_remote
@@ -47,6 +47,7 @@ from datasets_tools.store.manifest import (
     SourceRecord,
     SplitRecord,
 )
+from datasets_tools.wording import counted
 
 # More bad pictures than this are listed in a file only.
 _MOST_LISTED = 20
@@ -152,29 +153,19 @@ def _check_not_empty(source: Source) -> None:
 def _result_of_before(
     source: Source, policy: Policy, destination: str | Path, options: ConvertOptions
 ) -> Manifest | None:
-    """Return the manifest of a store that this very conversion has written before, None where it has not."""
+    """Return the manifest of a store that this very conversion has written before, None where there is no store."""
     if is_remote(str(destination)) or not (Path(destination) / MANIFEST_NAME).is_file():
         return None
     manifest = Manifest.load(Path(destination))
-    return manifest if _is_result(manifest, source, policy, options) else None
+    if changes := changes_since(manifest, source, policy, options.shards, options.fastbot_version):
+        raise ConversionError(
+            f"{destination}: is a whole store, of another conversion ({changes}). Choose another destination, or "
+            "remove it first."
+        )
+    return manifest
 
 
-def _is_result(manifest: Manifest, source: Source, policy: Policy, options: ConvertOptions) -> bool:
-    found = {name: record.num_samples + len(record.quarantined) for name, record in manifest.splits.items()}
-    files = {name: len(record.shards) for name, record in manifest.splits.items()}
-    return (
-        manifest.fastbot_version == options.fastbot_version
-        and manifest.source == SourceRecord(name=source.name, options=dict(source.options))
-        and manifest.policy == PolicyRecord(**asdict(policy))
-        and manifest.class_names == tuple(source.class_names)
-        and found == _num_pictures(source)
-        and files == Counter(shard.split for shard in shards_of(found, options.shards))
-    )
-
-
-def _workspace(
-    destination: str | Path, purpose: Mapping[str, Any], options: ConvertOptions
-) -> AbstractContextManager[Workspace]:
+def _workspace(destination: str | Path, purpose: Purpose, options: ConvertOptions) -> AbstractContextManager[Workspace]:
     if is_remote(str(destination)):
         return remote_workspace(str(destination), purpose, options.work_folder, resume=options.resume)
     return local_workspace(Path(destination), purpose, resume=options.resume)
@@ -183,10 +174,10 @@ def _workspace(
 def _revealed(source: Source, policy: Policy, workspace: Workspace, options: ConvertOptions) -> Manifest:
     """Do what a kill after the manifest was written left undone."""
     manifest = Manifest.load(workspace.folder)
-    if not _is_result(manifest, source, policy, options):
+    if changes := changes_since(manifest, source, policy, options.shards, options.fastbot_version):
         raise ConversionError(
-            f"{workspace.folder}: holds the whole store of another conversion, which was killed before it got its "
-            "name. Resume that one, or remove the folder."
+            f"{workspace.folder}: holds the whole store of another conversion ({changes}), which was killed before it "
+            "got its name. Resume that one, or remove the folder."
         )
     workspace.reveal(shards_of(_num_pictures(source), options.shards))
     return manifest
@@ -276,7 +267,7 @@ def _check_none_bad(results: Mapping[str, Sequence[ShardResult]], num_pictures: 
         list_path = folder / BAD_PICTURES_NAME
         write_whole(list_path, "".join(f"{line}\n" for line in lines).encode())
         bad = "\n".join(f"  {line}" for line in lines[:_MOST_LISTED])
-        rest = f"\n  and {len(lines) - _MOST_LISTED:,} others" if len(lines) > _MOST_LISTED else ""
+        rest = f"\n  and {counted(len(lines) - _MOST_LISTED, 'other')}" if len(lines) > _MOST_LISTED else ""
         raise ConversionError(
             f"{len(lines):,} of {num_pictures:,} pictures cannot be used; no store was written:\n{bad}{rest}\n"
             f"{list_path} lists them. The others are done: go on with --resume --on-bad-image skip to leave these "

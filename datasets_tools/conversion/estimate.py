@@ -15,6 +15,7 @@ from datasets_tools.pictures import Picture
 from datasets_tools.sources.base import Source
 from datasets_tools.store import beton
 from datasets_tools.store.index import RECORD
+from datasets_tools.wording import counted
 
 # Enough for a mean within some ten per cent on ImageNet, and done in a blink.
 _NUM_SAMPLED = 64
@@ -94,8 +95,9 @@ def check_space(expected: Estimate, folder: Path, share: float | None, say: Say)
     present = sum(child.stat().st_blocks * 512 for child in folder.iterdir())
     free = shutil.disk_usage(folder).free
     needed = expected.num_bytes if share is None else round(share * expected.num_bytes)
+    pictures = counted(expected.num_pictures, "picture")
     line = (
-        f"{expected.num_pictures:,} pictures of {expected.mean_bytes / 1e3:,.1f} kB (mean of {expected.num_sampled} "
+        f"{pictures} of {expected.mean_bytes / 1e3:,.1f} kB (mean of {expected.num_sampled} "
         f"sampled, as stored): about {_gigabytes(expected.num_bytes + expected.num_hole_bytes)}"
     )
     if share:

@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from datasets_tools import remote
+from datasets_tools.conversion.purpose import Purpose
 from datasets_tools.conversion.shards import Shard, ShardResult, remove_traces
 from datasets_tools.conversion.workspace import RUN_NAME, begin, is_untouched, is_whole
 from datasets_tools.errors import ConversionError
@@ -99,7 +99,7 @@ class RemoteWorkspace:
 
 @contextmanager
 def remote_workspace(
-    url: str, purpose: Mapping[str, Any], work_folder: Path | None, *, resume: bool
+    url: str, purpose: Purpose, work_folder: Path | None, *, resume: bool
 ) -> Iterator[RemoteWorkspace]:
     """Open the workspace of a URL; it stays where the block fails, unless nothing was done in it.
 

@@ -6,22 +6,17 @@ same one or not at all. A manifest in it says that everything else is whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import PIL
-
+from datasets_tools.conversion.purpose import Purpose, changes
 from datasets_tools.conversion.shards import Shard, ShardResult, finished, remove_traces
 from datasets_tools.errors import ConversionError
-from datasets_tools.pictures import Policy
-from datasets_tools.sources.base import Entries, Source
 from datasets_tools.staging import aside_of, check_free, locked_folder, publish, remove_all, write_whole
 from datasets_tools.store.manifest import MANIFEST_NAME, Manifest
 
@@ -119,7 +114,7 @@ class LocalWorkspace:
 
 
 @contextmanager
-def local_workspace(destination: Path, purpose: Mapping[str, Any], *, resume: bool) -> Iterator[LocalWorkspace]:
+def local_workspace(destination: Path, purpose: Purpose, *, resume: bool) -> Iterator[LocalWorkspace]:
     """Open the workspace of a destination; it stays where the block fails, unless nothing was done in it.
 
     Args:
@@ -141,7 +136,7 @@ def local_workspace(destination: Path, purpose: Mapping[str, Any], *, resume: bo
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def begin(folder: Path, purpose: Mapping[str, Any], *, is_new: bool, resume: bool) -> None:
+def begin(folder: Path, purpose: Purpose, *, is_new: bool, resume: bool) -> None:
     """Take possession of a workspace: a new one, or that of the same conversion.
 
     Args:
@@ -167,21 +162,11 @@ def begin(folder: Path, purpose: Mapping[str, Any], *, is_new: bool, resume: boo
     if not resume:
         raise ConversionError(_interrupted(folder))
     before = json.loads(path.read_bytes()) if path.is_file() else dict(purpose)
-    names = [name for name in {**before, **purpose} if before.get(name) != purpose.get(name)]
-    if names:
-        changes = "; ".join(_change(name, before.get(name), purpose.get(name)) for name in names)
+    if differing := changes(before, purpose):
         raise ConversionError(
-            f"{folder}: the interrupted conversion was another one ({changes}). Resume it with what it was begun "
+            f"{folder}: the interrupted conversion was another one ({differing}). Resume it with what it was begun "
             "with, or remove that folder to start again."
         )
-
-
-def _change(name: str, before: Any, now: Any) -> str:
-    """Say what differs; of a count with a digest, the digest only decides."""
-    counts = [str(value).partition(" (")[0] for value in (before, now)]
-    if counts[0] == counts[1]:
-        return f"{name}: {counts[0]} then and now, but with other names or labels"
-    return f"{name}: {counts[0]} then, {counts[1]} now"
 
 
 def check_destination(destination: Path, *, resume: bool) -> None:
@@ -221,29 +206,3 @@ def is_untouched(folder: Path) -> bool:
     """Return whether no picture is safe in it yet: nothing would be lost."""
     kept = (child for child in folder.iterdir() if child.suffix in (".journal", ".json") and child.name != RUN_NAME)
     return not any(child.stat().st_size for child in kept)
-
-
-def purpose_of(source: Source, policy: Policy, num_shards: int, fastbot_version: str) -> dict[str, Any]:
-    """Return everything that decides a store's bytes, as one flat JSON object."""
-    return {
-        "fastbot": fastbot_version,
-        "Pillow": PIL.__version__,
-        "source": source.name,
-        **{f"source.{name}": value for name, value in source.options.items()},
-        **{f"policy.{name}": value for name, value in asdict(policy).items()},
-        "shards": num_shards,
-        "classes": _digest(source.class_names),
-        **{f"pictures of {split}": _pictures(entries) for split, entries in source.splits.items()},
-    }
-
-
-def _pictures(entries: Entries) -> str:
-    digest = hashlib.sha256(entries.labels.tobytes())
-    for place in range(len(entries)):
-        digest.update(entries.key(place).encode() + b"\0")
-    return f"{len(entries):,} ({digest.hexdigest()[:16]})"
-
-
-def _digest(names: Sequence[str]) -> str:
-    digest = hashlib.sha256("\0".join(names).encode()).hexdigest()
-    return f"{len(names):,} ({digest[:16]})"

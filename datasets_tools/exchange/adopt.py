@@ -93,6 +93,9 @@ def _by_split(files: Sequence[Path | str]) -> dict[str, list[Path]]:
     for file in files:
         name, path = _named(str(file))
         _check_names(path)
+        if not path.exists():
+            raise StoreError(f"{path}: no such file. Name FFCV files that are there.")
+        name = name or _split_of(path)
         if path.stem in stems:
             raise StoreError(f"{path}: another file is called {path.stem} too. Rename one: names of samples begin so.")
         stems.add(path.stem)
@@ -116,18 +119,25 @@ def _index_name(path: Path) -> str:
 
 
 def _named(argument: str) -> tuple[str, Path]:
-    """Return a file's split and path."""
+    """Return the split that an argument names, nothing where it names none, and the file's path."""
     name, equals, rest = argument.partition("=")
-    if equals and not Path(argument).exists():
-        if not _SPLIT_NAME.fullmatch(name):
-            raise StoreError(f"{argument}: {name!r} is no name of a split. Use letters, digits, '_', '-' and '.'.")
+    if not equals or Path(argument).exists():
+        return "", Path(argument)
+    if _SPLIT_NAME.fullmatch(name):
         return name, Path(rest)
-    path = Path(argument)
+    if Path(rest).exists():
+        raise StoreError(f"{argument}: {name!r} is no name of a split. Use letters, digits, '_', '-' and '.'.")
+    return "", Path(argument)
+
+
+def _split_of(path: Path) -> str:
+    """Return the split that a file's name begins with."""
     for beginning, split in _SPLITS.items():
         if path.name.lower().startswith(beginning):
-            return split, path
+            return split
     raise StoreError(
-        f"{path}: its name does not begin with {', '.join(_SPLITS)}. Say which split it is: NAME={path.name}"
+        f"{path}: its name does not begin with {', '.join(_SPLITS)}. Say which split it is: NAME={path}, for example "
+        f"train={path}"
     )
 
 

@@ -26,6 +26,7 @@ from datasets_tools.space import check_space
 from datasets_tools.staging import atomic_folder
 from datasets_tools.store import Split, Store
 from datasets_tools.store.index import StoredFormat
+from datasets_tools.wording import counted
 
 Layout = Literal["folder", "webdataset"]
 # Called with the split's name, its pictures done, and all its pictures.
@@ -185,6 +186,7 @@ def _folder_notes(store: Store) -> Iterator[str]:
     for split in store.splits.values():
         num_absent = split.record.class_counts.count(0)
         if num_absent:
-            yield f"{split.name}: {num_absent:,} classes have no pictures and no folder: ImageFolder skips them"
+            absent = counted(num_absent, "class has", "classes have")
+            yield f"{split.name}: {absent} no pictures and no folder, and ImageFolder skips what has none"
         for name in split.record.label_sets:
             yield f"{split.name}: the labels {name!r} have no place in folders and are left out"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from datasets_tools.exchange.class_names import wordnet_id
 from datasets_tools.store import Split, Store
+from datasets_tools.wording import counted
 
 _NUM_BINS = 60
 # A few pictures are far larger than the others; an axis that reached them would press the rest into a corner.
@@ -62,7 +63,8 @@ def histograms(store: Store) -> Figure:
     )
     parts = figure.subfigures(1, num_splits, squeeze=False)[0]
     for part, split in zip(parts, store.splits.values(), strict=True):
-        part.suptitle(f"{split.name}: {len(split):,} pictures", fontsize=14, fontweight="bold", parse_math=False)
+        title = f"{split.name}: {counted(len(split), 'picture')}"
+        part.suptitle(title, fontsize=14, fontweight="bold", parse_math=False)
         sides, sizes, classes = part.subplots(3, height_ratios=heights_in)
         if len(split):
             _draw_sides(sides, split)
@@ -116,7 +118,7 @@ def _edges(values: NDArray[Any]) -> NDArray[np.float64]:
 def _beyond(values: NDArray[Any], edges: NDArray[np.float64]) -> str:
     """Say how many values lie beyond the last edge."""
     count = int((values > edges[-1]).sum())
-    return f" ({count:,} pictures are larger than shown)" if count else ""
+    return f" ({counted(count, 'picture is', 'pictures are')} larger than shown)" if count else ""
 
 
 def _draw_bins(axes: Axes, values: NDArray[Any], edges: NDArray[np.float64], colour: str, label: str) -> None:

@@ -7,30 +7,32 @@ functions release the interpreter's lock while they work, hold no state, and tur
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_tools.errors import MissingPackageError
+from datasets_tools.jpeg.header import JpegHeader, Subsampling, header_of
+
+__all__ = [
+    "Buffer",
+    "JpegError",
+    "JpegHeader",
+    "RegionBatch",
+    "Subsampling",
+    "check",
+    "decode",
+    "encode",
+    "frame",
+    "inspect",
+    "problem",
+    "resize",
+    "transcode",
+    "work_address",
+]
 
 Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
-
-
-class Subsampling(IntEnum):
-    """How a JPEG's colour planes are subsampled; `OTHER` is anything without a common name."""
-
-    GREY = 0
-    S444 = 1
-    S422 = 2
-    S420 = 3
-    S440 = 4
-    S411 = 5
-    S410 = 6
-    OTHER = 255
-
 
 _COMPONENTS = (1, 3)
 _MESSAGE_BYTES = 256  # codec.h: codec_error
@@ -50,34 +52,6 @@ _SUBSAMPLED = {Subsampling.S420: True, Subsampling.S444: False}
 
 class JpegError(Exception):
     """A JPEG cannot be used; the message is one short sentence without the picture's name."""
-
-
-@dataclass(frozen=True, slots=True)
-class JpegHeader:
-    """The facts of a JPEG's markers.
-
-    Attributes:
-        height, width: in pixels, of the frame header; EXIF orientation is not applied.
-        precision: bits per sample.
-        components: 1 grey, 3 colour, 4 CMYK or YCCK.
-        subsampling: of the second and third component.
-        progressive: the frame is progressive.
-        huffman: the frame is Huffman-coded and lossy: baseline, extended sequential or progressive.
-        restart_interval: in MCUs; 0 where there are no restart markers.
-        orientation: EXIF orientation, 1 to 8; 0 where none is given or it makes no sense.
-        complete: the stream reaches its end-of-image marker.
-    """
-
-    height: int
-    width: int
-    precision: int
-    components: int
-    subsampling: Subsampling
-    progressive: bool
-    huffman: bool
-    restart_interval: int
-    orientation: int
-    complete: bool
 
 
 class _Absent:
@@ -117,7 +91,7 @@ def inspect(data: Buffer) -> JpegHeader:
 
     Source: ITU-T T.81, annex B (markers), and EXIF 2.32, section 4.6 (orientation, tag 0x0112).
     """
-    return _header(_codec.inspect(data))
+    return header_of(_codec.inspect(data))
 
 
 def frame(data: Buffer) -> JpegHeader:
@@ -128,7 +102,7 @@ def frame(data: Buffer) -> JpegHeader:
     Raises:
         JpegError: there is no frame header.
     """
-    return _header(_codec.frame(data))
+    return header_of(_codec.frame(data))
 
 
 def check(data: Buffer) -> bool:
@@ -311,22 +285,6 @@ def work_address() -> int:
     It takes a `RegionBatch.address` and returns nothing: `void (*)(const void *)`.
     """
     return _codec.work_address()
-
-
-def _header(facts: tuple[int, int, int, int, int, bool, bool, int, int, bool]) -> JpegHeader:
-    height, width, precision, components, subsampling, progressive, huffman, interval, orientation, complete = facts
-    return JpegHeader(
-        height,
-        width,
-        precision,
-        components,
-        Subsampling(subsampling),
-        progressive,
-        huffman,
-        interval,
-        orientation,
-        complete,
-    )
 
 
 def _require_pixels(pixels: NDArray[np.uint8]) -> None:

@@ -180,8 +180,7 @@ static void keep_last_row(const struct component *component)
 struct output {
     struct decoder *decoder;
     codec_window window;
-    uint8_t *pixels;
-    size_t stride;
+    uint8_t *planes;
     unsigned next, end;
     uint8_t *lines[2];
 };
@@ -228,15 +227,17 @@ static void put_row(const struct output *output, unsigned y, unsigned mcu_row)
 {
     const struct decoder *decoder = output->decoder;
     const struct component *components = decoder->components;
-    uint8_t *rgb = output->pixels + (size_t)(y - output->window.top) * output->stride;
+    size_t pitch = plane_pitch(output->window.width);
+    uint8_t *row = output->planes + (y - output->window.top) * pitch * NUM_PLANES;
     const uint8_t *luma = sample_row(&components[0], y, mcu_row, output->window.left);
     if (decoder->num_components == 1) {
-        decoder->kernels->grey_to_rgb(luma, rgb, output->window.width);
+        for (unsigned plane = 0; plane < NUM_PLANES; plane++)
+            memcpy(row + plane * pitch, luma, output->window.width);
         return;
     }
     const uint8_t *cb = full_row(output, &components[1], y, mcu_row, output->lines[0]);
     const uint8_t *cr = full_row(output, &components[2], y, mcu_row, output->lines[1]);
-    decoder->kernels->to_rgb(luma, cb, cr, rgb, output->window.width);
+    decoder->kernels->to_planes(luma, cb, cr, row, output->window.width);
 }
 
 /* Write the rows that have all their samples after the row of MCUs `mcu_row`. */
@@ -275,8 +276,7 @@ static bool is_inside(codec_window window, unsigned height, unsigned width)
 }
 
 codec_status codec_baseline_window(codec_bytes jpeg, codec_window window, unsigned height, unsigned width,
-                                   uint8_t *pixels, size_t stride, codec_scratch *scratch, bool *applies,
-                                   codec_error *error)
+                                   uint8_t *planes, codec_scratch *scratch, bool *applies, codec_error *error)
 {
     struct frame frame;
     struct decoder *decoder = &scratch->decoder;
@@ -293,7 +293,7 @@ codec_status codec_baseline_window(codec_bytes jpeg, codec_window window, unsign
         return codec_fail(error, CODEC_NO_MEMORY, "no memory");
     start_scan(scratch, &frame, jpeg);
     uint8_t *lines = scratch->lines.bytes;
-    struct output output = {decoder, window, pixels, stride, window.top, window.top + window.height,
+    struct output output = {decoder, window, planes, window.top, window.top + window.height,
                             {lines + VECTOR, lines + VECTOR + scratch->lines.size / 2}};
     *applies = decode(&output);
     return CODEC_OK;

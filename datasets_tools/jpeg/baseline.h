@@ -20,14 +20,13 @@ typedef struct {
     unsigned top, left, height, width;
 } codec_window;
 
-/* Decode the `window` of a picture of `height` x `width` to RGB (grey as R = G = B): the pixels are those of
- * libjpeg-turbo's full decode with JDCT_ISLOW and fancy upsampling. Row i begins at pixels + i * stride.
+/* Decode the `window` of a picture of `height` x `width` to RGB, as planes.h has it (grey as R = G = B): the pixels are
+ * those of libjpeg-turbo's full decode with JDCT_ISLOW and fancy upsampling.
  *
  * `applies` is false where the file is not Huffman-coded baseline in one scan, grey or YCbCr of 4:4:4, 4:2:2, 4:2:0 or
- * 4:4:0, with ordinary markers, of that size, and sound in what the window needs; then `pixels` may hold anything and
+ * 4:4:0, with ordinary markers, of that size, and sound in what the window needs; then `planes` may hold anything and
  * libjpeg is to be asked. The only error is CODEC_NO_MEMORY. */
 codec_status codec_baseline_window(codec_bytes jpeg, codec_window window, unsigned height, unsigned width,
-                                   uint8_t *pixels, size_t stride, codec_scratch *scratch, bool *applies,
-                                   codec_error *error);
+                                   uint8_t *planes, codec_scratch *scratch, bool *applies, codec_error *error);
 
 #endif

@@ -43,24 +43,19 @@ static uint8_t clamp(int value)
     return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
-void codec_to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *rgb, size_t count)
+void codec_to_planes(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *row, unsigned width)
 {
-    for (size_t i = 0; i < count; i++, rgb += 3) {
+    size_t pitch = plane_pitch(width);
+    for (size_t i = 0; i < width; i++) {
         int blue = cb[i] - CENTRE, red = cr[i] - CENTRE;
-        rgb[0] = clamp(y[i] + ((F_1_402 * red + HALF) >> BITS));
-        rgb[1] = clamp(y[i] + ((-F_0_344 * blue - F_0_714 * red + HALF) >> BITS));
-        rgb[2] = clamp(y[i] + ((F_1_772 * blue + HALF) >> BITS));
+        row[i] = clamp(y[i] + ((F_1_402 * red + HALF) >> BITS));
+        row[pitch + i] = clamp(y[i] + ((-F_0_344 * blue - F_0_714 * red + HALF) >> BITS));
+        row[2 * pitch + i] = clamp(y[i] + ((F_1_772 * blue + HALF) >> BITS));
     }
 }
 
-void codec_grey_to_rgb(const uint8_t *y, uint8_t *rgb, size_t count)
-{
-    for (size_t i = 0; i < count; i++, rgb += 3)
-        rgb[0] = rgb[1] = rgb[2] = y[i];
-}
-
 #if CODEC_AVX2
-#define INLINE AVX2_FUNCTION static inline __attribute__((always_inline))
+#define INLINE AVX2_INLINE
 
 enum { LANES = 16 };
 
@@ -121,39 +116,10 @@ AVX2_FUNCTION void codec_widen_between_avx2(const uint8_t *near, const uint8_t *
     }
 }
 
-/* Sixteen pixels lie in each half of a vector: first those of even number, then those of odd number. */
-struct planes {
+/* Of 16 samples, in 16 bits each. */
+struct colours {
     __m256i red, green, blue;
 };
-
-/* Where the bytes of a colour go in the `part`-th 16 of 48 bytes; `colour` 0 to 2. Others are zero. */
-INLINE __m256i spread(__m256i bytes, int part, int colour)
-{
-    char places[LANES];
-    for (int i = 0; i < LANES; i++) {
-        int at = LANES * part + i, pixel = at / 3;
-        places[i] = (char)(at % 3 == colour ? pixel / 2 + pixel % 2 * 8 : -1);
-    }
-    __m128i half;
-    memcpy(&half, places, sizeof half);
-    return _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(half));
-}
-
-INLINE __m256i interleave(struct planes planes, int part)
-{
-    return _mm256_or_si256(_mm256_or_si256(spread(planes.red, part, 0), spread(planes.green, part, 1)),
-                           spread(planes.blue, part, 2));
-}
-
-/* 32 pixels. */
-INLINE void store_rgb(uint8_t *rgb, struct planes planes)
-{
-    __m256i parts[3] = {interleave(planes, 0), interleave(planes, 1), interleave(planes, 2)};
-    for (int i = 0; i < 3; i++) {
-        _mm_storeu_si128((__m128i *)(rgb + LANES * i), _mm256_castsi256_si128(parts[i]));
-        _mm_storeu_si128((__m128i *)(rgb + LANES * (3 + i)), _mm256_extracti128_si256(parts[i], 1));
-    }
-}
 
 /* value * factor / 2^16, rounded, where |value| <= 128 and |factor| < 2^15. */
 INLINE __m256i scale(__m256i value, int factor)
@@ -163,7 +129,7 @@ INLINE __m256i scale(__m256i value, int factor)
 }
 
 /* Sixteen values in 16 bits each; the factors beyond 2^15 are taken apart, as jdcolext-avx2.asm does. */
-INLINE struct planes convert(__m256i y, __m256i cb, __m256i cr)
+INLINE struct colours convert(__m256i y, __m256i cb, __m256i cr)
 {
     const __m256i factors = _mm256_set1_epi32((int)((uint32_t)(65536 - F_0_714) << 16 | (uint16_t)-F_0_344));
     const __m256i half = _mm256_set1_epi32(HALF);
@@ -175,18 +141,19 @@ INLINE struct planes convert(__m256i y, __m256i cb, __m256i cr)
     __m256i high = _mm256_madd_epi16(_mm256_unpackhi_epi16(cb, cr), factors);
     __m256i green = _mm256_packs_epi32(_mm256_srai_epi32(_mm256_add_epi32(low, half), BITS),
                                        _mm256_srai_epi32(_mm256_add_epi32(high, half), BITS));
-    return (struct planes){_mm256_add_epi16(y, red), _mm256_add_epi16(y, _mm256_sub_epi16(green, cr)),
+    return (struct colours){_mm256_add_epi16(y, red), _mm256_add_epi16(y, _mm256_sub_epi16(green, cr)),
                            _mm256_add_epi16(y, blue)};
 }
 
-INLINE __m256i evens(__m256i bytes)
+/* The first and the last eight bytes of each half: packing puts them together again. */
+INLINE __m256i first_half(__m256i bytes)
 {
-    return _mm256_and_si256(bytes, _mm256_set1_epi16(0xFF));
+    return _mm256_unpacklo_epi8(bytes, _mm256_setzero_si256());
 }
 
-INLINE __m256i odds(__m256i bytes)
+INLINE __m256i last_half(__m256i bytes)
 {
-    return _mm256_srli_epi16(bytes, 8);
+    return _mm256_unpackhi_epi8(bytes, _mm256_setzero_si256());
 }
 
 INLINE __m256i load_bytes(const uint8_t *bytes)
@@ -194,45 +161,22 @@ INLINE __m256i load_bytes(const uint8_t *bytes)
     return _mm256_loadu_si256((const __m256i *)bytes);
 }
 
-INLINE struct planes convert_32(const uint8_t *y, const uint8_t *cb, const uint8_t *cr)
+INLINE void store_bytes(uint8_t *bytes, __m256i first, __m256i last)
 {
-    __m256i luma = load_bytes(y), blue = load_bytes(cb), red = load_bytes(cr);
-    struct planes even = convert(evens(luma), evens(blue), evens(red));
-    struct planes odd = convert(odds(luma), odds(blue), odds(red));
-    return (struct planes){_mm256_packus_epi16(even.red, odd.red), _mm256_packus_epi16(even.green, odd.green),
-                           _mm256_packus_epi16(even.blue, odd.blue)};
+    _mm256_storeu_si256((__m256i *)bytes, _mm256_packus_epi16(first, last));
 }
 
-INLINE struct planes grey_32(const uint8_t *y)
+AVX2_FUNCTION void codec_to_planes_avx2(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *row,
+                                        unsigned width)
 {
-    __m256i luma = load_bytes(y), sorted = _mm256_packus_epi16(evens(luma), odds(luma));
-    return (struct planes){sorted, sorted, sorted};
-}
-
-/* The last pixels, through a buffer: nothing is written behind them. */
-INLINE void store_last(uint8_t *rgb, struct planes planes, size_t count)
-{
-    uint8_t last[3 * VECTOR];
-    store_rgb(last, planes);
-    memcpy(rgb, last, 3 * count);
-}
-
-AVX2_FUNCTION void codec_to_rgb_avx2(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *rgb,
-                                     size_t count)
-{
-    size_t i = 0;
-    for (; i + VECTOR <= count; i += VECTOR)
-        store_rgb(rgb + 3 * i, convert_32(y + i, cb + i, cr + i));
-    if (i < count)
-        store_last(rgb + 3 * i, convert_32(y + i, cb + i, cr + i), count - i);
-}
-
-AVX2_FUNCTION void codec_grey_to_rgb_avx2(const uint8_t *y, uint8_t *rgb, size_t count)
-{
-    size_t i = 0;
-    for (; i + VECTOR <= count; i += VECTOR)
-        store_rgb(rgb + 3 * i, grey_32(y + i));
-    if (i < count)
-        store_last(rgb + 3 * i, grey_32(y + i), count - i);
+    size_t pitch = plane_pitch(width);
+    for (size_t i = 0; i < width; i += VECTOR) {
+        __m256i luma = load_bytes(y + i), blue = load_bytes(cb + i), red = load_bytes(cr + i);
+        struct colours first = convert(first_half(luma), first_half(blue), first_half(red));
+        struct colours last = convert(last_half(luma), last_half(blue), last_half(red));
+        store_bytes(row + i, first.red, last.red);
+        store_bytes(row + pitch + i, first.green, last.green);
+        store_bytes(row + 2 * pitch + i, first.blue, last.blue);
+    }
 }
 #endif

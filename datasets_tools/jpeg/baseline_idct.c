@@ -113,7 +113,7 @@ void codec_transform(struct pair *pair)
 }
 
 #if CODEC_AVX2
-#define INLINE AVX2_FUNCTION static inline __attribute__((always_inline))
+#define INLINE AVX2_INLINE
 
 /* A vector has a row of the one block in its lower half and of the other in its upper half. Named one by one, not an
  * array: GCC keeps no arrays in registers, whatever becomes of their loops. */

@@ -5,12 +5,12 @@ const struct kernels *codec_kernels(void)
 {
     static const struct kernels portable = {codec_unstuff,       codec_read_mcus, codec_transform,
                                             codec_widen,         codec_between,   codec_widen_between,
-                                            codec_to_rgb,        codec_grey_to_rgb};
+                                            codec_to_planes};
 #if CODEC_AVX2
     static const struct kernels avx2 = {codec_unstuff_avx2,  codec_read_mcus_avx2, codec_transform_avx2,
                                         codec_widen_avx2,    codec_between_avx2,   codec_widen_between_avx2,
-                                        codec_to_rgb_avx2,   codec_grey_to_rgb_avx2};
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
+                                        codec_to_planes_avx2};
+    if (has_avx2())
         return &avx2;
 #endif
     return &portable;

@@ -4,6 +4,8 @@
 #define CODEC_BASELINE_PARTS_H
 
 #include "baseline.h"
+#include "planes.h"
+#include "vectors.h"
 
 enum {
     BLOCK = 8,
@@ -190,9 +192,8 @@ struct kernels {
     void (*widen)(const uint8_t *in, uint8_t *out, size_t count);
     void (*between)(const uint8_t *near, const uint8_t *far, unsigned bias, uint8_t *out, size_t count);
     void (*widen_between)(const uint8_t *near, const uint8_t *far, uint8_t *out, size_t count);
-    /* Write `count` pixels, and nothing behind them. */
-    void (*to_rgb)(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *rgb, size_t count);
-    void (*grey_to_rgb)(const uint8_t *y, uint8_t *rgb, size_t count);
+    /* Convert to RGB; writes to the end of the planes, which are a multiple of VECTOR. */
+    void (*to_planes)(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *row, unsigned width);
 };
 
 const struct kernels *codec_kernels(void);
@@ -203,23 +204,16 @@ void codec_transform(struct pair *pair);
 void codec_widen(const uint8_t *in, uint8_t *out, size_t count);
 void codec_between(const uint8_t *near, const uint8_t *far, unsigned bias, uint8_t *out, size_t count);
 void codec_widen_between(const uint8_t *near, const uint8_t *far, uint8_t *out, size_t count);
-void codec_to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *rgb, size_t count);
-void codec_grey_to_rgb(const uint8_t *y, uint8_t *rgb, size_t count);
+void codec_to_planes(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *row, unsigned width);
 
-/* CODEC_PORTABLE is defined by tests of the plain loops. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(CODEC_PORTABLE)
-#define CODEC_AVX2 1
-#define AVX2_FUNCTION __attribute__((target("avx2,bmi,bmi2")))
+#if CODEC_AVX2
 uint8_t *codec_unstuff_avx2(const uint8_t **from, const uint8_t *end, uint8_t *to);
 bool codec_read_mcus_avx2(struct decoder *decoder, unsigned row, unsigned column, unsigned count);
 void codec_transform_avx2(struct pair *pair);
 void codec_widen_avx2(const uint8_t *in, uint8_t *out, size_t count);
 void codec_between_avx2(const uint8_t *near, const uint8_t *far, unsigned bias, uint8_t *out, size_t count);
 void codec_widen_between_avx2(const uint8_t *near, const uint8_t *far, uint8_t *out, size_t count);
-void codec_to_rgb_avx2(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *rgb, size_t count);
-void codec_grey_to_rgb_avx2(const uint8_t *y, uint8_t *rgb, size_t count);
-#else
-#define CODEC_AVX2 0
+void codec_to_planes_avx2(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *row, unsigned width);
 #endif
 
 #endif

@@ -118,7 +118,7 @@ static codec_status read_frame(int marker, codec_bytes body, codec_header *heade
     header->width = big_endian(data + 3);
     header->components = data[5];
     header->subsampling = name_subsampling(data + 6, data[5]);
-    header->progressive = marker == SOF2;
+    header->progressive = (marker & 3) == 2; /* T.81, table B.1: SOF2, 6, 10 and 14 */
     header->huffman = marker <= SOF2; /* baseline, extended sequential, progressive */
     if (!header->height || !header->width)
         return codec_fail(error, CODEC_BAD_JPEG, "is a broken JPEG: its size is %u x %u", header->width,

@@ -7,10 +7,10 @@
 
 #include "arena.h"
 #include "baseline.h"
+#include "planes.h"
 #include "reader.h"
 #include "resample.h"
 
-#define CHANNELS 3
 #define ROWS_AT_ONCE 16 /* an MCU row of 4:2:0 */
 #define LEAST_COLUMNS 3
 
@@ -26,7 +26,7 @@ struct region {
     unsigned denominator;        /* 1, 2, 4 or 8: how much smaller libjpeg decodes */
     struct extent rows, columns; /* of the window, in decoded pixels */
     struct extent decoded;       /* columns that libjpeg delivers: whole MCUs around those */
-    uint8_t *pixels;             /* the decoded columns of the window's rows */
+    uint8_t *planes;             /* the window's pixels */
 };
 
 /* The largest reduction at which the box still has as many pixels as the output. */
@@ -87,19 +87,39 @@ static void crop(struct region *task)
     task->decoded = (struct extent){offset, width};
 }
 
-static void read_rows(struct region *task)
+/* Take `count` of the window's rows, from row `first` on, apart; `pixels` is the first one's first in the window. */
+static void split_rows(const struct region *task, unsigned first, unsigned count, const uint8_t *pixels, size_t stride)
+{
+    size_t size = plane_pitch(task->columns.length) * NUM_PLANES;
+    for (unsigned i = 0; i < count; i++)
+        planes_split(pixels + i * stride, task->columns.length, task->planes + (first + i) * size);
+}
+
+/* `lines` is room for ROWS_AT_ONCE decoded rows. */
+static void read_rows(struct region *task, uint8_t *lines)
 {
     struct jpeg_decompress_struct *source = &task->reader.source;
-    size_t stride = (size_t)task->decoded.length * CHANNELS;
+    size_t stride = (size_t)task->decoded.length * NUM_PLANES;
+    size_t before = (size_t)(task->columns.start - task->decoded.start) * NUM_PLANES;
     JSAMPROW rows[ROWS_AT_ONCE];
+    for (unsigned i = 0; i < ROWS_AT_ONCE; i++)
+        rows[i] = lines + i * stride;
     if (task->rows.start)
         jpeg_skip_scanlines(source, task->rows.start);
     for (unsigned done = 0; done < task->rows.length;) {
-        unsigned count = task->rows.length - done < ROWS_AT_ONCE ? task->rows.length - done : ROWS_AT_ONCE;
-        for (unsigned i = 0; i < count; i++)
-            rows[i] = task->pixels + (done + i) * stride;
-        done += jpeg_read_scanlines(source, rows, count);
+        unsigned left = task->rows.length - done;
+        unsigned count = jpeg_read_scanlines(source, rows, left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE);
+        split_rows(task, done, count, lines + before, stride);
+        done += count;
     }
+}
+
+/* Take memory for the window's pixels, and `more` bytes behind them; NULL: no memory. */
+static uint8_t *take_planes(struct region *task, size_t more)
+{
+    size_t size = task->rows.length * plane_pitch(task->columns.length) * NUM_PLANES;
+    task->planes = arena_take(&task->memory->pixels, size + more);
+    return task->planes ? task->planes + size : NULL;
 }
 
 static void decode(void *argument)
@@ -107,11 +127,10 @@ static void decode(void *argument)
     struct region *task = argument;
     start(task);
     crop(task);
-    task->pixels =
-        arena_take(&task->memory->pixels, (size_t)task->rows.length * task->decoded.length * CHANNELS);
-    if (!task->pixels)
+    uint8_t *lines = take_planes(task, (size_t)ROWS_AT_ONCE * task->decoded.length * NUM_PLANES);
+    if (!lines)
         guard_fail(&task->reader.guard, CODEC_NO_MEMORY, "no memory");
-    read_rows(task);
+    read_rows(task, lines);
 }
 
 /* The box in the coordinates of the window's decoded pixels. */
@@ -124,12 +143,11 @@ static void place_box(const struct region *task, double box[4])
     box[3] = wanted[3] / task->denominator;
 }
 
-static codec_status fit(const struct region *task, const uint8_t *pixels, size_t stride, codec_error *error)
+static codec_status fit(const struct region *task, codec_error *error)
 {
     const codec_region *wanted = task->wanted;
     struct resampling resampling = {
-        .pixels = pixels,
-        .stride = stride,
+        .planes = task->planes,
         .height = task->rows.length,
         .width = task->columns.length,
         .out = wanted->out,
@@ -141,12 +159,15 @@ static codec_status fit(const struct region *task, const uint8_t *pixels, size_t
     return resample(&resampling, &task->memory->tables, error);
 }
 
-static codec_status fit_stored(const struct region *task, codec_error *error)
+static codec_status fit_stored(struct region *task, codec_error *error)
 {
     const codec_region *wanted = task->wanted;
-    size_t stride = (size_t)wanted->width * CHANNELS;
-    const uint8_t *pixels = wanted->stored.data + task->rows.start * stride + (size_t)task->columns.start * CHANNELS;
-    return fit(task, pixels, stride, error);
+    size_t stride = (size_t)wanted->width * NUM_PLANES;
+    if (!take_planes(task, 0))
+        return codec_fail(error, CODEC_NO_MEMORY, "no memory");
+    split_rows(task, 0, task->rows.length,
+               wanted->stored.data + task->rows.start * stride + (size_t)task->columns.start * NUM_PLANES, stride);
+    return fit(task, error);
 }
 
 /* By libjpeg, which judges what is damaged. */
@@ -155,10 +176,7 @@ static codec_status fit_by_libjpeg(struct region *task, codec_error *error)
     reader_init(&task->reader, false, error);
     bool decoded = guard_run(&task->reader.guard, decode, task);
     reader_close(&task->reader);
-    if (!decoded)
-        return error->status;
-    size_t before = (size_t)(task->columns.start - task->decoded.start) * CHANNELS;
-    return fit(task, task->pixels + before, (size_t)task->decoded.length * CHANNELS, error);
+    return decoded ? fit(task, error) : error->status;
 }
 
 static codec_status fit_decoded(struct region *task, codec_error *error)
@@ -166,20 +184,18 @@ static codec_status fit_decoded(struct region *task, codec_error *error)
     const codec_region *wanted = task->wanted;
     codec_memory *memory = task->memory;
     codec_window window = {task->rows.start, task->columns.start, task->rows.length, task->columns.length};
-    size_t stride = (size_t)window.width * CHANNELS;
     bool applies = false;
     if (task->denominator > 1)
         return fit_by_libjpeg(task, error);
     if (!memory->decoder)
         memory->decoder = codec_scratch_new();
-    uint8_t *pixels = arena_take(&memory->pixels, window.height * stride);
-    if (!memory->decoder || !pixels)
+    if (!memory->decoder || !take_planes(task, 0))
         return codec_fail(error, CODEC_NO_MEMORY, "no memory");
-    codec_status status = codec_baseline_window(wanted->stored, window, wanted->height, wanted->width, pixels, stride,
+    codec_status status = codec_baseline_window(wanted->stored, window, wanted->height, wanted->width, task->planes,
                                                 memory->decoder, &applies, error);
-    if (status != CODEC_OK || applies)
-        return status == CODEC_OK ? fit(task, pixels, stride, error) : status;
-    return fit_by_libjpeg(task, error);
+    if (status != CODEC_OK)
+        return status;
+    return applies ? fit(task, error) : fit_by_libjpeg(task, error);
 }
 
 codec_status codec_region_pixels(const codec_region *wanted, codec_memory *memory, codec_error *error)

@@ -1,22 +1,12 @@
-/* Cut a box out of an RGB picture and resize it: a separable filter of 16-bit weights, equal bits on every machine. */
+/* Cut a box out of a picture and resize it: a separable filter of 16-bit weights, equal bits on every machine. */
 #ifndef CODEC_RESAMPLE_H
 #define CODEC_RESAMPLE_H
 
 #include "arena.h"
 
-/* One axis: which pixels make each output pixel, and their weights, which sum to 1 << RESAMPLE_BITS. */
-struct taps {
-    unsigned count;   /* per output, even; some may weigh 0 */
-    unsigned *first;  /* of each output, counted from the window's first pixel */
-    int16_t *weights; /* outputs x count */
-};
-
-#define RESAMPLE_BITS 14
-
-/* Pixels that exist, RGB, and the box in them that becomes the output, in their coordinates. */
+/* Pixels that exist, and the box in them that becomes the output, in their coordinates. */
 struct resampling {
-    const uint8_t *pixels;
-    size_t stride;
+    const uint8_t *planes; /* see planes.h; `ARENA_SLACK` bytes behind them are readable */
     unsigned height, width;
     double box[4]; /* top, left, height, width */
     uint8_t *out;  /* RGB without padding */

@@ -15,6 +15,7 @@ from datasets_tools import files
 from datasets_tools.errors import SourceError
 from datasets_tools.sources.base import Names, Options, check_name
 from datasets_tools.sources.picture_files import EXTENSIONS, FileEntries, is_picture_name
+from datasets_tools.wording import counted
 
 _LAYOUT = "expected {root}/train/<class>/*.jpg and {root}/val/<class>/*.jpg"
 
@@ -86,10 +87,13 @@ class ClassFolders:
                 )
             self._add_class(name, labels[name])
         self.entries = FileEntries(location, self._keys, np.frombuffer(self._labels, np.int64))
-        hidden = f"{location}: {self._num_hidden:,} hidden pictures are left out: their names begin with a dot"
-        other = f"{location}: {self._num_other:,} files that are no pictures are left out"
-        counted = ((self._num_other, other), (self._num_hidden, hidden))
-        self.notes: Sequence[str] = tuple(note for count, note in counted if count)
+        others = counted(self._num_other, "file that is no picture is", "files that are no pictures are")
+        hidden = counted(self._num_hidden, "hidden picture is", "hidden pictures are")
+        notes = {
+            f"{location}: {others} left out": self._num_other,
+            f"{location}: {hidden} left out: names that begin with a dot": self._num_hidden,
+        }
+        self.notes: Sequence[str] = tuple(note for note, count in notes.items() if count)
 
     def _add_class(self, name: str, label: int) -> None:
         before, hidden_before = len(self._labels), self._num_hidden
@@ -105,10 +109,11 @@ class ClassFolders:
                 self._labels.append(label)
         if len(self._labels) == before:
             num_hidden = self._num_hidden - hidden_before
-            hidden = f"; {num_hidden:,} hidden pictures do not count" if num_hidden else ""
+            hidden = counted(num_hidden, "hidden picture does", "hidden pictures do")
+            but = f"; {hidden} not count" if num_hidden else ""
             raise SourceError(
                 f"{folder}: class {name} is empty: no file in it ends in one of {', '.join(sorted(EXTENSIONS))}"
-                f"{hidden}. Add pictures or remove the folder."
+                f"{but}. Add pictures or remove the folder."
             )
 
 
@@ -131,7 +136,8 @@ def _split_folders(location: str) -> tuple[dict[str, list[str]], list[str]]:
         check_name(split, location)
     counts = {name: _num_pictures(files.join(location, name)) for name in classes if name not in splits}
     flat = [repr(name) for name, count in counts.items() if count]
-    note = f"{sum(counts.values()):,} pictures are left out: they lie in {', '.join(flat)} without class folders"
+    pictures = counted(sum(counts.values()), "picture is", "pictures are")
+    note = f"{pictures} left out, which lie in {', '.join(flat)} without class folders"
     return splits, [f"{location}: {note}"] if flat else []
 
 

@@ -20,6 +20,7 @@ from datasets_tools.sources.imagenet_labels import val_number
 from datasets_tools.sources.picture_files import FileEntries
 from datasets_tools.sources.tar import Member, TarArchive
 from datasets_tools.sources.tar_entries import TarEntries, listed
+from datasets_tools.wording import counted
 
 
 def v2_pictures(location: str, *, partial: bool) -> tuple[Entries, Sequence[str]]:
@@ -68,7 +69,8 @@ def _folder_v2(location: str, *, partial: bool) -> tuple[Entries, Sequence[str]]
 
 def _note_others(location: str, count: int) -> Iterator[str]:
     if count:
-        yield f"v2: {location}: {count:,} files and folders that are no pictures are left out"
+        others = counted(count, "file or folder that is no picture is", "files and folders that are no pictures are")
+        yield f"v2: {location}: {others} left out"
 
 
 def _tar_v2(location: str, *, partial: bool) -> tuple[Entries, Sequence[str]]:

@@ -15,6 +15,7 @@ from datasets_tools.sources.imagenet_classes import VAL_PICTURE, WORDNET_ID, che
 from datasets_tools.sources.imagenet_labels import ValLabels
 from datasets_tools.sources.picture_files import FileEntries, FileRun
 from datasets_tools.sources.tar_entries import listed
+from datasets_tools.wording import counted
 
 
 class FlatEntries(FileEntries):
@@ -82,7 +83,10 @@ class ClassFolders:
                 keys.append(f"{wnid}/{name}")
                 classes.append(labels[wnid])
         if num_others:
-            self.notes.append(f"{self._folder}: {num_others:,} files and folders that are no pictures are left out")
+            others = counted(
+                num_others, "file or folder that is no picture is", "files and folders that are no pictures are"
+            )
+            self.notes.append(f"{self._folder}: {others} left out")
         return FileEntries(self._folder, keys, np.frombuffer(classes, np.int64))
 
     def _names(self, wnid: str) -> list[str]:
@@ -110,7 +114,8 @@ class FlatValFolder:
         self.description = f"{folder} (flat, labels of {labels.origin})"
         self.wnids = tuple(sorted({wnid for wnid, _ in self._rows}))
         num_others = len(names) - len(pictures)
-        self.notes = [f"{folder}: {num_others:,} other files are left out"] if num_others else []
+        others = counted(num_others, "other file is", "other files are")
+        self.notes = [f"{folder}: {others} left out"] if num_others else []
 
     def entries(self, labels: Mapping[str, int]) -> FlatEntries:
         """List the pictures, by class.

@@ -10,6 +10,7 @@ from datasets_tools.sources.imagenet_classes import VAL_PICTURE, WORDNET_ID, che
 from datasets_tools.sources.imagenet_labels import ValLabels
 from datasets_tools.sources.tar import Member, TarArchive
 from datasets_tools.sources.tar_entries import TarEntries, listed
+from datasets_tools.wording import counted
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VAL_TAR = "ILSVRC2012_img_val.tar"
@@ -66,7 +67,8 @@ class ClassTars:
             num_others += len(members) - len(pictures)
             self.notes.extend(archive.notes)
         if num_others:
-            self.notes.append(f"{self._location}: {num_others:,} files that are no pictures are left out")
+            others = counted(num_others, "file that is no picture is", "files that are no pictures are")
+            self.notes.append(f"{self._location}: {others} left out")
         return entries
 
     @property
@@ -122,7 +124,8 @@ class ValTar:
         self.wnids = tuple(sorted({wnid for wnid, _, _ in self._rows}))
         self.notes = list(archive.notes)
         if len(members) > len(pictures):
-            self.notes.append(f"{location}: {len(members) - len(pictures):,} other files are left out")
+            others = counted(len(members) - len(pictures), "other file is", "other files are")
+            self.notes.append(f"{location}: {others} left out")
 
     def entries(self, labels: Mapping[str, int]) -> TarEntries:
         """List the pictures, by class.

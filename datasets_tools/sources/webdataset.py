@@ -16,6 +16,7 @@ from datasets_tools.sources.naming import check_classes_of_train, in_order, spli
 from datasets_tools.sources.tar_entries import TarEntries, listed
 from datasets_tools.sources.webdataset_classes import find_classes
 from datasets_tools.sources.webdataset_shard import list_shard, splits_of_shards
+from datasets_tools.wording import counted
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
 
@@ -76,7 +77,7 @@ class WebDatasetSource:
 
 
 def _empty(location: str, split: str, shards: Sequence[str]) -> SourceError:
-    others = f" and {len(shards) - 1:,} others" if len(shards) > 1 else ""
+    others = f" and {counted(len(shards) - 1, 'other')}" if len(shards) > 1 else ""
     return SourceError(
         f"{location}: split {split} holds no pictures: no sample in {shards[0]}{others}. Pack its shards again, or "
         "remove them."

@@ -12,6 +12,7 @@ from datasets_tools.errors import SourceError
 from datasets_tools.sources.naming import MAX_DIGITS, split_name, whole_number
 from datasets_tools.sources.picture_files import is_picture_name
 from datasets_tools.sources.tar import Member, TarArchive
+from datasets_tools.wording import counted
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "ppm")
 LABEL_EXTENSIONS = ("cls", "json")
@@ -79,7 +80,8 @@ def list_shard(path: str) -> Samples:
     archive = TarArchive(path)
     groups = _Groups(archive)
     rows = [_sample(archive, key, fields) for key, fields in groups]
-    others = (f"{path}: {groups.num_others:,} files that belong to no picture are left out",)
+    count = counted(groups.num_others, "file that belongs to no picture is", "files that belong to no picture are")
+    others = (f"{path}: {count} left out",)
     return Samples(rows, (*archive.notes, *(others if groups.num_others else ())))
 
 

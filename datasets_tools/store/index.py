@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_tools.checksum import crc32
-from datasets_tools.errors import StoreError
+from datasets_tools.errors import StoreError, remedy_of_version
 from datasets_tools.jpeg import Subsampling
 from datasets_tools.store.address_space import map_file
 
@@ -238,7 +238,7 @@ def _checked_header(path: Path, data: NDArray[np.uint8]) -> Any:
     if header["version"] != VERSION:
         raise StoreError(
             f"{path}: is a store of another version: its index has version {header['version']}, this fastbot reads "
-            f"version {VERSION}. Convert the store again with this fastbot."
+            f"version {VERSION}. {remedy_of_version(int(header['version']), VERSION)}"
         )
     expected = HEADER.itemsize + int(header["num_samples"]) * RECORD.itemsize + int(header["keys_size"])
     if data.size != expected or crc32(data[HEADER.itemsize :].data) != header["crc32"]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from datasets_tools.digest import Digest
 from datasets_tools.errors import StoreError
-from datasets_tools.store.manifest import FileRecord, parse_json, read_bounded
+from datasets_tools.store.json_files import parse_json, read_bounded
+from datasets_tools.store.manifest import FileRecord
 
 # A million samples of ten classes each; what is larger is no label set, and is not read.
 _MAX_BYTES = 1 << 26

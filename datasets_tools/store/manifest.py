@@ -5,9 +5,7 @@ It names no time, host, path or worker count: the same source and options give t
 
 from __future__ import annotations
 
-import json
 import re
-import stat
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +15,10 @@ from annotated_types import MinLen
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from datasets_tools.digest import PATTERN, Digest, FileDigest
-from datasets_tools.errors import StoreError, unreadable
+from datasets_tools.errors import StoreError, remedy_of_version
 from datasets_tools.staging import write_whole
+from datasets_tools.store.json_files import check_size, parse_json, read_bounded
+from datasets_tools.wording import counted, rule
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 3
@@ -195,7 +195,8 @@ class Manifest(_Frozen):
             num_bad = sum(len(record.quarantined) for record in self.splits.values())
             raise StoreError(
                 f"{folder / MANIFEST_NAME}: would have {len(data):,} bytes; at most {MAX_MANIFEST_BYTES:,} are read. "
-                f"It names {len(self.class_names):,} classes and {num_bad:,} pictures that were left out: have fewer."
+                f"It names {counted(len(self.class_names), 'class', 'classes')} and {counted(num_bad, 'picture')} that "
+                "were left out: have fewer."
             )
         write_whole(folder / MANIFEST_NAME, data)
 
@@ -220,7 +221,7 @@ class Manifest(_Frozen):
         Raises:
             StoreError: they are too many, cannot be parsed, or are of another version.
         """
-        _check_size(location, len(data), MAX_MANIFEST_BYTES)
+        check_size(location, len(data), MAX_MANIFEST_BYTES)
         content = parse_json(location, data)
         if not isinstance(content, dict):
             raise StoreError(f"{location}: holds no JSON object. Convert the store again from its source.")
@@ -233,7 +234,7 @@ def _validated(location: str, content: dict[str, object]) -> Manifest:
         found = str(version) if isinstance(version, int) else "no integer"
         raise StoreError(
             f"{location}: is a store of another version: format_version is {found}, this fastbot reads "
-            f"{FORMAT_VERSION}. Convert the store again with this fastbot."
+            f"{FORMAT_VERSION}. {remedy_of_version(version, FORMAT_VERSION)}"
         )
     try:
         return Manifest.model_validate(content)
@@ -242,48 +243,9 @@ def _validated(location: str, content: dict[str, object]) -> Manifest:
         # Names in it may be anything: escaped, they can be printed.
         where = ascii(".".join(str(part) for part in first["loc"]))[1:-1][:200]
         raise StoreError(
-            f"{location}: {where}: {first['msg']}. It was changed by hand or is damaged: "
+            f"{location}: {where}: {rule(first['msg'])}. It was changed by hand or is damaged: "
             "convert the store again from its source."
         ) from error
-
-
-def read_bounded(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a file, which need not be ours.
-
-    Raises:
-        StoreError: it cannot be read, or is larger than `max_bytes`.
-    """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-            raise StoreError(f"{path}: cannot be read: it is no file. Copy it again.")
-        _check_size(str(path), status.st_size, max_bytes)
-        with path.open("rb") as file:
-            return file.read(status.st_size)
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def parse_json(location: str, data: bytes) -> object:
-    """Return what JSON says.
-
-    Args:
-        location: for messages.
-        data: the JSON.
-
-    Raises:
-        StoreError: it cannot be parsed.
-    """
-    try:
-        content: object = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{location}: cannot be parsed: {error}. Convert the store again from its source.") from error
-    return content
-
-
-def _check_size(location: str, size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise StoreError(f"{location}: has {size:,} bytes; at most {max_bytes:,} are read. Copy it again.")
 
 
 def _read(path: Path) -> bytes:
@@ -296,6 +258,10 @@ def _read(path: Path) -> bytes:
             f"{path.parent}: is a URL, and a store is read from a local folder. Bring it here: "
             "`fastbot store fetch URL DIR`."
         )
+    if path.parent.is_file():
+        holds_manifest = path.parent.with_name(MANIFEST_NAME).is_file()
+        named = path.parent.parent if holds_manifest else "the folder that `fastbot convert` wrote"
+        raise StoreError(f"{path.parent}: is a file, and a store is a folder. Name {named}.")
     if not folder_exists:
         raise StoreError(f"{path.parent}: no such folder. Name the folder that `fastbot convert` wrote.")
     if not exists:

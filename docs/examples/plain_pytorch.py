@@ -57,4 +57,6 @@ def accuracy(model: nn.Module, batches: pipelines.Loader) -> float:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} STORE")
     print(f"val top-1 {main(sys.argv[1]):.2%}")

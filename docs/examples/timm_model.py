@@ -50,4 +50,6 @@ def main(store: str, num_epochs: int = 2) -> float:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} STORE")
     main(sys.argv[1])

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from datasets_tools.errors import DataError
 from fastbot.cli import bench, convert, doctor, evaluate, recipes, store, train
+from fastbot.cli.failures import UsageError, fail, refuse
+from fastbot.cli.versions import versions
 from fastbot.errors import FastbotError, ModelError, RecipeError
 from pipelines.errors import PipelineError, SpecError
 
@@ -38,9 +39,24 @@ app.command(name="doctor")(doctor.doctor)
 app.command(name="bench", context_settings=bench.PASS_THROUGH)(bench.bench)
 
 
+def _print_versions(asked: bool) -> None:
+    if asked:
+        print("\n".join(f"{name} {version}" for name, version in versions().items()))
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_versions,
+            is_eager=True,
+            help="Print the versions of fastbot and of the packages that results depend on.",
+        ),
+    ] = False,
 ) -> None:
     if debug:
         os.environ["FASTBOT_DEBUG"] = "1"  # ranks that a launcher starts inherit it
@@ -53,24 +69,36 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _show_log()
     try:
-        # Typer itself prints a usage error and exits with 2.
         given = list(sys.argv[1:] if arguments is None else arguments)
-        typer.main.get_command(app).main(given, "fastbot", obj=given)  # `train --nproc` starts ranks with the same
+        command = typer.main.get_command(app)
+        code = command.main(given, "fastbot", standalone_mode=False, obj=given)  # `train --nproc` starts ranks with it
+    except UsageError as error:
+        refuse(error)
     except (RecipeError, ModelError, SpecError) as error:
-        _fail(error, 2)
+        fail(error, 2)
     except (FastbotError, PipelineError, DataError, MemoryError) as error:
-        _fail(error, 1)
+        fail(error, 1)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        _fail(OSError(f"{error}. Free space, then run it again (training goes on with --resume)") if full else error, 1)
-    sys.exit(0)
+        fail(OSError(f"{error}. Free space, then run it again (training goes on with --resume)") if full else error, 1)
+    sys.exit(code or 0)
 
 
 class _Lines(logging.Handler):
-    """Prints a line for each record, on what stderr is at that time: a display may have put itself in its place."""
+    """Prints a line for each record, on what stderr is at that time: a display may have put itself in its place.
+
+    What is for information is printed once: a pipeline that trains and one that evaluates say the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        line = self.format(record)
+        if record.levelno > logging.INFO or line not in self._told:
+            self._told.add(line)
+            print(line, file=sys.stderr)
 
 
 def _show_log() -> None:
@@ -79,18 +107,3 @@ def _show_log() -> None:
     if not log.handlers:
         log.addHandler(_Lines())
     log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
-
-
-def _fail(error: Exception, code: int) -> NoReturn:
-    if os.environ.get("FASTBOT_DEBUG"):
-        raise error
-    Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/] ", end="")
-    # No markup: a message may hold brackets. No control characters: file names in it may hold any.
-    text = "\n".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
-    print("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text), file=sys.stderr)
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        # One of several ranks: the others may wait for this one in a collective, and leaving must not wait for them.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)

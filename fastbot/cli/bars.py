@@ -1,4 +1,4 @@
-"""Progress bars of commands that read or write a whole store."""
+"""Progress bars, of commands that read or write a whole store and of others: in a terminal, and nowhere else."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ from rich.progress import (
 
 # Ten times a second is all an eye sees; an update costs more than copying a picture.
 _PERIOD_S = 0.1
+
+
+class TerminalProgress(Progress):
+    """rich's progress, which elsewhere than in a terminal would leave its last state standing, or an empty line."""
+
+    def start(self) -> None:
+        """Begin to draw, in a terminal."""
+        if self.console.is_interactive:
+            super().start()
+
+    def stop(self) -> None:
+        """End drawing, if it was begun."""
+        if self.live.is_started:
+            super().stop()
 
 
 class Bar:
@@ -46,25 +60,30 @@ class Bar:
         if num_done < num_total and now_s < self._next_s:
             return
         self._next_s = now_s + _PERIOD_S
+        self._progress.start()  # not before: what fails at once needs no bar
         self._progress.update(self._task, description=what, completed=num_done, total=num_total)
 
 
 @contextmanager
 def pictures_bar(console: Console) -> Iterator[Bar]:
     """Show a bar that counts pictures while the block runs."""
-    with _progress(console, MofNCompleteColumn()) as progress:
-        yield Bar(progress)
+    with _drawn(console, MofNCompleteColumn()) as bar:
+        yield bar
 
 
 @contextmanager
 def bytes_bar(console: Console) -> Iterator[Bar]:
     """Show a bar that counts bytes, with their rate, while the block runs."""
-    with _progress(console, DownloadColumn(), TransferSpeedColumn()) as progress:
-        yield Bar(progress)
+    with _drawn(console, DownloadColumn(), TransferSpeedColumn()) as bar:
+        yield bar
 
 
-def _progress(console: Console, *columns: ProgressColumn) -> Progress:
+@contextmanager
+def _drawn(console: Console, *columns: ProgressColumn) -> Iterator[Bar]:
     # A split's name may hold brackets.
-    return Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), *columns, TimeRemainingColumn(), console=console
-    )
+    what = TextColumn("{task.description}", markup=False)
+    progress = TerminalProgress(what, BarColumn(), *columns, TimeRemainingColumn(), console=console)
+    try:
+        yield Bar(progress)
+    finally:
+        progress.stop()

@@ -27,4 +27,6 @@ def bench(context: typer.Context) -> None:
     if not suites:
         raise RunError("no benchmark suite is installed. Install fastbot again, from its checkout: pip install -e .")
     suite: typer.Typer = next(iter(suites)).load()
-    typer.main.get_command(suite).main(context.args or ["--help"], "fastbot bench")
+    command = typer.main.get_command(suite)
+    if code := command.main(context.args or ["--help"], "fastbot bench", standalone_mode=False):
+        raise typer.Exit(code)

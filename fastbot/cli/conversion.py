@@ -15,7 +15,6 @@ from typing import Annotated, Any, Self
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from datasets_tools.conversion.convert import ConvertOptions, convert
 from datasets_tools.conversion.progress import Progress
@@ -23,7 +22,9 @@ from datasets_tools.files import is_remote
 from datasets_tools.pictures import Policy
 from datasets_tools.sources.base import Source
 from datasets_tools.store.manifest import Manifest, SplitRecord
+from datasets_tools.wording import counted
 from fastbot import __version__
+from fastbot.cli.bars import TerminalProgress
 from fastbot.cli.store_summary import plain
 
 
@@ -193,7 +194,7 @@ class _Display:
     _PERIOD_S = 0.1
 
     def __init__(self, console: Console) -> None:
-        self._bar = Bar(
+        self._bar = TerminalProgress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -256,21 +257,16 @@ def _print_summary(console: Console, destination: str, manifest: Manifest, elaps
         for bad in record.quarantined[:_MOST_LISTED]:
             console.print(f"  left out {plain(bad.key)}: {plain(bad.reason)}", style="yellow", soft_wrap=True)
         if (others := len(record.quarantined) - _MOST_LISTED) > 0:
-            console.print(f"  and {others:,} others: `fastbot store show` lists them", style="yellow")
+            console.print(f"  and {counted(others, 'other')}: `fastbot store show` lists them", style="yellow")
     classes = counted(len(manifest.class_names), "class", "classes")
     console.print(
         f"{classes} -> {destination} in {elapsed_s:,.0f} s. Next: fastbot store show {destination}", soft_wrap=True
     )
 
 
-def counted(number: int, singular: str, plural: str) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {singular if number == 1 else plural}"
-
-
 def _counted(record: SplitRecord) -> Iterator[str]:
     counts = record.counts
-    yield counted(record.num_samples, "picture", "pictures")
+    yield counted(record.num_samples, "picture")
     fates = {
         "kept as they were": counts.kept,
         "progressive or with stray bytes, rewritten without loss": counts.transcoded,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from datasets_tools.wording import counted
 from fastbot.cli.train import DeviceName
+from fastbot.cli.versions import version_of
 
 # (distribution, what it is for, the line that installs it)
 _OPTIONAL = (
@@ -81,10 +83,10 @@ def _report_installation(device: str) -> None:
     from pipelines.backends.choose import AUTO, available, choose
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"Python {platform.python_version()} ({sys.executable}), {cores()} CPU cores")
+    console.print(f"Python {platform.python_version()} ({sys.executable}), {counted(cores(), 'CPU core')}")
     console.print(_gpu_line())
     for name in _REQUIRED:
-        console.print(f"  {name} {_version(name) or '[red]missing[/]: pip install ' + name}")
+        console.print(f"  {name} {version_of(name) or '[red]missing[/]: pip install ' + name}")
 
     table = Table("backend", "", "version", "what it is, or why it cannot be used")
     for status in available().values():
@@ -95,18 +97,11 @@ def _report_installation(device: str) -> None:
         console.print(f"[yellow]DALI:[/] {line}")
     console.print(f"[yellow]fastbot convert:[/] {problem}" if (problem := jpeg.problem()) else "JPEG codec: built")
     for name, purpose, line in _OPTIONAL:
-        if _version(name) is None:
+        if version_of(name) is None:
             console.print(f"{name} is not installed ({purpose}): {line}")
 
     choice = choose(AUTO, pick_device(device))
     console.print(f"auto would take [bold]{choice.name}[/]: {choice.reason}")
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _gpu_line() -> str:
@@ -135,7 +130,7 @@ def _dali_problems(driver_cuda: int | None = None) -> list[str]:
 
     The wheels for CUDA 12 and 13 install the same folder: having both leaves whichever came last, half overwritten.
     """
-    installed = [name for name in ("nvidia-dali-cuda120", "nvidia-dali-cuda130") if _version(name)]
+    installed = [name for name in ("nvidia-dali-cuda120", "nvidia-dali-cuda130") if version_of(name)]
     driver = _driver_cuda() if driver_cuda is None else driver_cuda
     problems = []
     if len(installed) == 2:

@@ -33,21 +33,26 @@ def evaluate(
 
     On ImageNet's reassessed labels: [bold]fastbot eval RUN --data imagenet --labels real[/]
     """
-    from fastbot.build import loss_of, model_on, precision_of
-    from fastbot.cli.session import Session, check_classes, score_lines, summary_lines
-    from fastbot.distributed import joined
-    from fastbot.evaluate import evaluate as score
-    from fastbot.evaluate import evaluate_label_lists
+    from datasets_tools.store import Store
     from fastbot.runs import RunFolder
 
     folder = RunFolder(run)
     recipe = folder.recipe()
+    store = Store(data)
+    store.split(split)
+
+    from fastbot.build import loss_of, model_on, precision_of  # PyTorch with it, which takes seconds
+    from fastbot.cli.session import Session, check_classes, score_lines, summary_lines
+    from fastbot.distributed import joined
+    from fastbot.evaluate import evaluate as score
+    from fastbot.evaluate import evaluate_label_lists
+
     loaded = folder.checkpoints.load(checkpoint)
     with joined(device.value) as ranks:
-        session = Session(recipe, data, backend.value, ranks)
-        check_classes(loaded.identity.class_names, session.store)
-        label_lists = session.store.split(split).label_lists(labels) if labels else None
-        model = model_on(recipe, session.store.num_classes, ranks.device)
+        session = Session(recipe, store, backend.value, ranks)
+        check_classes(loaded.identity.class_names, store)
+        label_lists = store.split(split).label_lists(labels) if labels else None
+        model = model_on(recipe, store.num_classes, ranks.device)
         model.load_state_dict(loaded.weights)
         with closing(session.open_eval(split)) as pipeline:
             precision = precision_of(recipe, ranks.device)
@@ -61,4 +66,4 @@ def evaluate(
     if summary := folder.summary():
         summary_lines(summary, recipe, folder.path, console)
     scored = f"scored      {loaded.path.name} ({checkpoint}) on {data}, split {split}, backend {session.backend.name}"
-    score_lines(scored, scores, labels, len(session.store.split(split)), console)
+    score_lines(scored, scores, labels, len(store.split(split)), console)

@@ -12,10 +12,11 @@ import torch
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from datasets_tools.store import Split, Store
 from datasets_tools.store.index import Flag, StoredFormat
+from fastbot.cli.bars import TerminalProgress
 from fastbot.cli.examination_report import Conditions, Report, print_report, write_report
 from fastbot.diagnosis import examination
 from fastbot.diagnosis.examination import SAMPLE_SIZE, Subject
@@ -190,7 +191,7 @@ def _free_memory() -> int:
 def _measured(subject: Subject, random: np.random.Generator, console: Console) -> Iterator[Figure]:
     """Take the steps of the examination, with a line that says which one it is."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with TerminalProgress(*columns, console=console, transient=True) as progress:
         steps = examination.steps(subject, random)
         task = progress.add_task("", total=len(steps))
         for what, measure in steps:

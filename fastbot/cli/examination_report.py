@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -15,13 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from datasets_tools.store import Split
-from fastbot import __version__
+from datasets_tools.wording import counted
+from fastbot.cli.versions import versions
 from fastbot.diagnosis.examination import Subject
 from fastbot.diagnosis.figures import Figure, Part
 from fastbot.diagnosis.limits import Diagnosis, Situation
 from fastbot.distributed import cores
-
-_PACKAGES = ("torch", "torchvision", "numpy", "numba", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "ffcv", "timm")
 
 # Figures of a machine that is busy with something else are not its own.
 _BUSY_SHARE = 0.25
@@ -63,7 +61,7 @@ class Conditions:
             gpu=torch.cuda.get_device_name(subject.device) if subject.device.type == "cuda" else "",
             load_average=os.getloadavg()[0],
             python=platform.python_version(),
-            versions={"fastbot": __version__} | dict(_versions()),
+            versions=versions(),
             store=str(store),
             split=split.name,
             num_pictures=len(split),
@@ -125,13 +123,14 @@ def write_report(file: Path, report: Report) -> None:
 
 def _print_conditions(console: Console, c: Conditions) -> None:
     console.print(
-        f"store     {c.store}, {c.split}: {c.num_pictures:,} pictures of {c.mean_bytes / 1e3:,.1f} kB and "
+        f"store     {c.store}, {c.split}: {counted(c.num_pictures, 'picture')} of {c.mean_bytes / 1e3:,.1f} kB and "
         f"{c.mean_width:.0f} x {c.mean_height:.0f} pixels on average",
         soft_wrap=True,
     )
-    console.print(f"machine   {c.gpu or c.cpu}, {c.cores} cores; as recipe {c.recipe} has it", soft_wrap=True)
+    of_cores = counted(c.cores, "core")
+    console.print(f"machine   {c.gpu or c.cpu}, {of_cores}; as recipe {c.recipe} has it", soft_wrap=True)
     if c.load_average > _BUSY_SHARE * c.cores:
-        line = f"busy      a load of {c.load_average:.1f} on {c.cores} cores before this began: the figures are low"
+        line = f"busy      a load of {c.load_average:.1f} on {of_cores} before this began: the figures are low"
         console.print(line, style="yellow", soft_wrap=True)
 
 
@@ -146,13 +145,3 @@ def _disk_rate(report: Report) -> float:
 def _cpu_name() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _versions() -> list[tuple[str, str]]:
-    found = []
-    for name in _PACKAGES:
-        try:
-            found.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            continue
-    return found

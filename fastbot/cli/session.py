@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from rich.console import Console
 
 from datasets_tools.store import Split, Store
 from datasets_tools.store.manifest import MANIFEST_NAME
-from fastbot import __version__
+from datasets_tools.wording import counted
 from fastbot.build import image_dtype_of
 from fastbot.checkpoint import Conditions, Identity
+from fastbot.cli.versions import versions
 from fastbot.distributed import Ranks, cores
 from fastbot.errors import RunError
 from fastbot.recipe import Duration, Recipe
@@ -23,30 +23,25 @@ from pipelines.backends.choose import Choice, choose
 from pipelines.bad_pictures import OnBadImage
 from pipelines.pipeline import Pipeline, Place, open_eval, open_train
 
-# Another version of any of these may decode, resize, augment or train a little differently.
-_PACKAGES = ("torch", "torchvision", "numpy", "numba", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "ffcv", "timm")
-
 
 class Session:
     """A store and a recipe on one rank's machine.
 
     Args:
         recipe: resolved.
-        data: the store's folder.
+        store: open.
         backend: a backend's name, or `auto`.
         ranks: this process among all.
         on_bad_image: what becomes of a picture that cannot be used.
 
     Raises:
-        StoreError: the store is missing, damaged, or lacks a split.
         BackendUnavailable: the backend cannot run here.
     """
 
     def __init__(
-        self, recipe: Recipe, data: Path, backend: str, ranks: Ranks, on_bad_image: OnBadImage = "fail"
+        self, recipe: Recipe, store: Store, backend: str, ranks: Ranks, on_bad_image: OnBadImage = "fail"
     ) -> None:
-        self.recipe, self.ranks = recipe, ranks
-        self.store = Store(data)
+        self.recipe, self.ranks, self.store = recipe, ranks, store
         self.backend: Choice = choose(backend, ranks.device)
         self._place = Place(
             backend=self.backend.name,
@@ -71,7 +66,7 @@ class Session:
         """Return what checkpoints of this session belong to."""
         manifest = (self.store.path / MANIFEST_NAME).read_bytes()
         conditions = Conditions(
-            versions={"fastbot": __version__} | {name: version for name in _PACKAGES if (version := _version(name))},
+            versions=versions(),
             num_threads=torch.get_num_threads(),
             world_size=self.ranks.world_size,
             device=self.ranks.device.type,
@@ -93,7 +88,8 @@ def describe(session: Session, say: Callable[[str], None]) -> None:
     train: Split = session.store.split("train")
     rows = spec.global_batch_size // ranks.world_size
     paper = f" (paper: {recipe.paper.bn_batch})" if recipe.paper and recipe.paper.bn_batch else ""
-    say(f"data      {session.store.path}: {len(train):,} pictures, {session.store.num_classes} classes")
+    classes = counted(session.store.num_classes, "class", "classes")
+    say(f"data      {session.store.path}: {counted(len(train), 'picture')}, {classes}")
     say(f"backend   {session.backend.name}: {session.backend.reason}")
     say(f"device    {ranks.world_size} x {_device_name(ranks.device)}, {recipe.precision.kind}")
     say(f"model     {recipe.model.name}, {spec.crop_size} px, {recipe.epochs}, learning rate {recipe.learning_rate:g}")
@@ -117,13 +113,6 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({torch.get_num_threads()} threads)"
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def check_classes(class_names: tuple[str, ...], store: Store) -> None:
@@ -171,7 +160,7 @@ def summary_lines(summary: dict[str, Any], recipe: Recipe, run: Path, console: C
         f"trained     val top-1 {summary['top1']:.2%} at the end, best {summary['best_top1']:.2%}{paper}", style="bold"
     )
     if summary.get("bad_pictures"):
-        console.print(f"bad         {summary['bad_pictures']:,} pictures could not be used; the log names them")
+        console.print(f"bad         {counted(summary['bad_pictures'], 'picture')} could not be used: see the log")
     console.print(
         f"speed       {summary['images_per_s']:,.0f} images/s, waiting for data {summary['data_wait_fraction']:.1%} "
         f"of training, {summary['wall_s']:.0f} s in all\n"

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from datasets_tools.wording import counted
 from fastbot import __version__
 from fastbot.cli.bars import bytes_bar, pictures_bar
 
@@ -169,7 +170,7 @@ def subset(
     with pictures_bar(console) as bar:
         manifest = write_subset(src, dst, selection, __version__, bar.update)
     print_counts(console, manifest)
-    console.print(f"{len(manifest.class_names):,} classes -> {dst}", soft_wrap=True)
+    console.print(f"{counted(len(manifest.class_names), 'class', 'classes')} -> {dst}", soft_wrap=True)
 
 
 @app.command()
@@ -205,7 +206,7 @@ def adopt(
             progress=lambda done, total: bar.update("reading", done, total),
         )
     print_counts(console, manifest)
-    console.print(f"{len(manifest.class_names):,} classes -> {dst}", soft_wrap=True)
+    console.print(f"{counted(len(manifest.class_names), 'class', 'classes')} -> {dst}", soft_wrap=True)
 
 
 @app.command()
@@ -247,7 +248,7 @@ def fetch(
     with bytes_bar(console) as bar:
         manifest = fetch_store(url, folder, lambda done, total: bar.update("fetching", done, total))
     print_counts(console, manifest)
-    console.print(f"{len(manifest.class_names):,} classes -> {folder}", soft_wrap=True)
+    console.print(f"{counted(len(manifest.class_names), 'class', 'classes')} -> {folder}", soft_wrap=True)
 
 
 def _console() -> Console:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from rich.console import Console
@@ -10,17 +10,20 @@ from rich.table import Table
 
 from datasets_tools.inspection.verify import SampleProblem, Verification
 from datasets_tools.store.manifest import Manifest, PolicyRecord, SplitRecord
+from datasets_tools.wording import counted
 
 _MAX_CLASSES = 20
-_MAX_SAMPLES = 50
+_MAX_SAMPLES = 5
+# Enough of a SHA-256 to tell stores apart; the manifest has all of it.
+_DIGEST_LENGTH = 12
 
 
 def print_manifest(console: Console, manifest: Manifest) -> None:
     """Print the summary of a store: its origin, a table of its splits, its classes, and what was left out."""
-    source = manifest.source
-    options = "".join(f" {name}={value}" for name, value in source.options.items())
-    origin = f"source: {source.name}{options}, written by fastbot {manifest.fastbot_version}"
-    console.print(plain(origin), soft_wrap=True)
+    origin, *earlier = _origins_of(manifest.source.name, manifest.source.options)
+    console.print(plain(f"source: {origin}, written by fastbot {manifest.fastbot_version}"), soft_wrap=True)
+    for origin in earlier:
+        console.print(plain(f"cut from: {origin}"), soft_wrap=True)
     console.print(f"policy: {_policy(manifest.policy)}", soft_wrap=True)
     table = Table("", *manifest.splits)
     for title, cells in _rows(tuple(manifest.splits.values())):
@@ -28,7 +31,8 @@ def print_manifest(console: Console, manifest: Manifest) -> None:
     console.print(table)
     names = [plain(name) for name in manifest.class_names]
     shown = ", ".join(names[:_MAX_CLASSES])
-    console.print(f"{len(names):,} classes: {shown}{', ...' if len(names) > _MAX_CLASSES else ''}", soft_wrap=True)
+    dots = ", ..." if len(names) > _MAX_CLASSES else ""
+    console.print(f"{counted(len(names), 'class', 'classes')}: {shown}{dots}", soft_wrap=True)
     for name, record in manifest.splits.items():
         for bad in record.quarantined:
             console.print(f"left out of {name}: {plain(bad.key)}: {plain(bad.reason)}", style="yellow", soft_wrap=True)
@@ -38,7 +42,7 @@ def print_counts(console: Console, manifest: Manifest) -> None:
     """Print one line for each split: its pictures and its size."""
     for name, record in manifest.splits.items():
         console.print(
-            f"{name}: {record.num_samples:,} pictures, {_per_class(record)} per class, {_megabytes(record)}",
+            f"{name}: {counted(record.num_samples, 'picture')}, {_per_class(record)} per class, {_megabytes(record)}",
             soft_wrap=True,
         )
 
@@ -49,8 +53,9 @@ def print_verification(console: Console, found: Verification) -> None:
         console.print(f"{file.file}: {plain(file.reason)}", style="red", soft_wrap=True)
     for split, problems in groupby(found.samples, key=lambda problem: problem.split):
         _print_samples(console, split, tuple(problems))
-    whole = ": whole" if found.ok else f"; wrong: {len(found.files):,} files, {len(found.samples):,} samples"
-    console.print(f"{found.num_files:,} files, {found.num_samples:,} samples{whole}", soft_wrap=True)
+    checked = _files_and_samples(found.num_files, found.num_samples)
+    wrong = _files_and_samples(len(found.files), len(found.samples))
+    console.print(f"{checked}: whole" if found.ok else f"{checked}; wrong: {wrong}", soft_wrap=True)
 
 
 def plain(text: str) -> str:
@@ -63,7 +68,29 @@ def _print_samples(console: Console, split: str, problems: Sequence[SampleProble
         where = f"{split}: sample {problem.sample_id:,} ({plain(problem.key)})"
         console.print(f"{where}: {plain(problem.reason)}", style="red", soft_wrap=True)
     if (rest := len(problems) - _MAX_SAMPLES) > 0:
-        console.print(f"{split}: and {rest:,} more damaged samples", style="red", soft_wrap=True)
+        console.print(f"{split}: and {counted(rest, 'more damaged sample')}", style="red", soft_wrap=True)
+
+
+def _files_and_samples(num_files: int, num_samples: int) -> str:
+    return f"{counted(num_files, 'file')}, {counted(num_samples, 'sample')}"
+
+
+def _origins_of(name: str, options: Mapping[str, object]) -> Iterator[str]:
+    """Yield where a store comes from; of a subset then where the store it was cut from does, which its options say."""
+    if name != "subset":
+        yield "".join([name, *(f" {option}={value}" for option, value in options.items())])
+        return
+    own, before = dict[str, object](), dict[str, object]()
+    for option, value in options.items():
+        if option.startswith("source."):
+            before[option.removeprefix("source.")] = value
+        else:
+            own[option] = value
+    source, digest = str(own.pop("source", "unknown")), str(own.pop("manifest_sha256", ""))[:_DIGEST_LENGTH]
+    yield "".join([name, *(f" {option}={value}" for option, value in own.items())])
+    origin, *earlier = _origins_of(source, before)
+    yield f"{origin}, manifest {digest}"
+    yield from earlier
 
 
 def _policy(policy: PolicyRecord | None) -> str:

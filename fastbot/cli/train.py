@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from contextlib import closing
@@ -16,9 +17,9 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from fastbot.checkpoint import Identity
+    from fastbot.cli.start import Start
     from fastbot.distributed import Ranks
     from fastbot.hooks import Results
-    from fastbot.recipe import Recipe
     from fastbot.runs import RunFolder
     from fastbot.trainer import Trainer
     from pipelines.bad_pictures import OnBadImage
@@ -75,16 +76,20 @@ def train(
 
     Example: [bold]fastbot train demo --data demo/data --out demo/run data.crop_size=96[/]
     """
-    from fastbot.distributed import joined, launch, under_launcher
-    from fastbot.recipe_files import load_recipe
+    from fastbot.cli.start import checked_start
 
-    resolved = load_recipe(recipe, overrides or []).resolved()
+    start = checked_start(recipe, overrides or [], data, out, resume=resume)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # once, not once a rank
+        Console(markup=False, highlight=False).print(start.line(), soft_wrap=True)
+
+    from fastbot.distributed import joined, launch, under_launcher
+
     if under_launcher() or nproc == 1:
         with joined(device.value) as ranks:
             _check_nproc(nproc, ranks)
-            run_training(resolved, data, out, backend.value, ranks, resume=resume, on_bad_image=on_bad_image.value)
+            run_training(start, backend.value, ranks, on_bad_image=on_bad_image.value)
         return
-    _check_before_launch(resolved, data, out, backend.value, device.value, nproc, resume=resume)
+    _check_before_launch(start, backend.value, device.value, nproc)
     raise typer.Exit(launch(nproc, context.obj))
 
 
@@ -99,55 +104,39 @@ def _check_nproc(nproc: int, ranks: Ranks) -> None:
         )
 
 
-def _check_before_launch(
-    recipe: Recipe, data: Path, out: Path, backend: str, device: str, nproc: int, *, resume: bool
-) -> None:
+def _check_before_launch(start: Start, backend: str, device: str, nproc: int) -> None:
     """Fail once, here, for what would fail on every rank alike."""
     from dataclasses import replace
 
     from fastbot.cli.session import Session
     from fastbot.distributed import joined, pick_device
-    from fastbot.runs import RunFolder
 
-    RunFolder(out).check_free(resume=resume)
     pick_device(device, nproc - 1)
     with joined(device) as alone:
         ranks = replace(alone, world_size=nproc, local_world_size=nproc)
-        for pipeline in (session := Session(recipe, data, backend, ranks)).open_train(), session.open_eval():
+        session = Session(start.recipe, start.store, backend, ranks)
+        for pipeline in session.open_train(), session.open_eval():
             pipeline.close()
 
 
-def run_training(
-    recipe: Recipe,
-    data: Path,
-    out: Path,
-    backend: str,
-    ranks: Ranks,
-    *,
-    resume: bool,
-    on_bad_image: OnBadImage = "fail",
-) -> None:
+def run_training(start: Start, backend: str, ranks: Ranks, *, on_bad_image: OnBadImage = "fail") -> None:
     """Train, or go on training, on this rank: build everything, run it, write the summary.
 
     Args:
-        recipe: resolved.
-        data: the store's folder.
-        out: the run folder.
+        start: what to train, on what, into what.
         backend: a backend's name, or `auto`.
         ranks: this process among all.
-        resume: go on from the last checkpoint; without one, start from the beginning.
         on_bad_image: what becomes of a picture that cannot be used.
     """
     from fastbot.cli.session import Session, describe, summary_lines
     from fastbot.display import Silent, build_display
     from fastbot.distributed import say_farewell
     from fastbot.hooks import Evaluate, ReadMetrics, Results, Save, SaveOrStop, Stopped
-    from fastbot.runs import RunFolder, build_journal
+    from fastbot.runs import build_journal
     from fastbot.trainer import Trainer
 
-    run = RunFolder(out)
-    run.check_free(resume=resume)
-    session = Session(recipe, data, backend, ranks, on_bad_image)
+    recipe, run = start.recipe, start.run
+    session = Session(recipe, start.store, backend, ranks, on_bad_image)
     console = Console(markup=False, highlight=False)  # paths and names may hold brackets
     with (
         StopSignal() as stop,
@@ -157,10 +146,10 @@ def run_training(
         trainer = Trainer(recipe, train_data, eval_data, session.store.num_classes, ranks)
         identity = session.identity()
         results = Results()
-        notes = _restore(run, trainer, identity, results) if resume else []
+        notes = _restore(run, trainer, identity, results) if start.resume else []
         ranks.barrier()  # every rank has looked at the folder before the first writes to it
         if ranks.is_first:
-            run.create(recipe, resume=resume)
+            run.create(recipe, start.overrides, resume=start.resume)
         display = build_display(console, trainer.step, trainer.total_steps) if ranks.is_first else Silent()
         describe(session, display.say)
         for note in notes:

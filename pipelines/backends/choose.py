@@ -134,9 +134,9 @@ def build(name: str, split: Split, *, device: torch.device, num_threads: int, ah
 
 
 def _backend_class(name: str) -> Callable[..., Backend]:
-    entry = _ENTRIES.get(name)
-    if entry is None:
+    if name not in NAMES:
         raise SpecError(f"backend is {name!r}; it must be one of {', '.join((AUTO, *NAMES))}")
+    entry = _ENTRIES[name]
     try:
         module = import_module(f"pipelines.backends.{name}")
     except (ImportError, OSError) as error:  # OSError: a shared library that the package needs does not load

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -79,6 +82,19 @@ class Largest:
         return cls(split.record.max_height, split.record.max_width, int(areas.max(initial=0)))
 
 
+_alive: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    """Let nothing end a pipeline in a fork: DALI would join threads that are not there, and crash or wait for ever."""
+    for pipeline in _alive:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline._pipe))  # for ever: its destructor joins them too
+        pipeline._pipe = None
+
+
+os.register_at_fork(after_in_child=_disown)
+
+
 def build_pipeline(
     source: DaliSource,
     form: Form,
@@ -125,6 +141,7 @@ def build_pipeline(
             )
         )
     pipeline.build()
+    _alive.add(pipeline)
     return pipeline
 
 

@@ -74,6 +74,10 @@ def test_a_missing_data_folder(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
+def test_a_benchmark_that_does_not_exist_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "error: No such command 'nope'." in error(capsys, 2, "bench", "nope").splitlines()
+
+
 def test_a_missing_option_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--data" in error(capsys, 2, "train", "demo")
 
@@ -160,6 +164,43 @@ def test_a_checkpoint_of_another_recipe(
     said = error(capsys, 1, *train(tiny_recipe, store_path, trained, "epochs=3", "--resume"))
     assert "is of another recipe: epochs is 3 epochs, was 3 steps" in said
     assert (trained / "recipe.toml").read_text() == before
+
+
+def resumed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Resume a run to its end, and return what was said."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        main([*arguments, "--resume"])
+    printed = capsys.readouterr()
+    assert left.value.code == 0, printed.err
+    return printed.out
+
+
+@pytest.mark.parametrize("overrides", [(), ("epochs=3 steps",), ("run.log_every=2",)])
+def test_a_resumed_run_needs_no_overrides_again(
+    overrides: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    trained: Path,
+    store_path: Path,
+    tiny_recipe: Path,
+) -> None:
+    said = resumed(capsys, *train(tiny_recipe, store_path, trained, *overrides))
+    assert "epochs=3 steps" in said
+    assert "going on from step 3 of 3" in said
+    assert 'epochs = "3 steps"' in (trained / "recipe.toml").read_text()
+    assert "going on from step 3 of 3" in resumed(capsys, *train(tiny_recipe, store_path, trained))
+
+
+def test_a_recipe_that_was_changed_meanwhile_is_refused_by_key(
+    capsys: pytest.CaptureFixture[str], trained: Path, store_path: Path, tiny_recipe: Path
+) -> None:
+    tiny_recipe.write_text(TINY_RECIPE.replace("crop_size = 32\n", "crop_size = 24\n"))
+    said = error(capsys, 1, *train(tiny_recipe, store_path, trained, "--resume"))
+    assert f"{trained} is of another recipe: data.crop_size is 24, was 32. " in said
+    said = error(capsys, 1, *train(Path("demo"), store_path, trained, "--resume"))
+    assert "is of another recipe: channels_last" in said or "is of another recipe: data." in said
+    own = trained / "recipe.toml"
+    assert "going on from step 3 of 3" in resumed(capsys, *train(own, store_path, trained))
 
 
 def test_more_classes_than_the_model_has(

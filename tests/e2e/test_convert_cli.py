@@ -51,7 +51,7 @@ def test_a_folder_becomes_a_store_and_is_shown(pictures: Path, tmp_path: Path) -
     assert (
         "train: 10 pictures, 8 kept as they were, 1 encoded anew from jpeg cmyk, 1 encoded anew from png" in done.stdout
     )
-    assert "1 files that are no pictures are left out" in done.stdout
+    assert "1 file that is no picture is left out" in done.stdout
     split = Store(tmp_path / "store").split("train")
     assert split.encoded(0).tobytes() == (pictures / "train/cat/0.jpg").read_bytes()
 
@@ -136,6 +136,36 @@ def test_wrong_use_is_one_line_and_its_exit_code(
     assert {path.name for path in tmp_path.iterdir()} == {"pictures", "taken"}
 
 
+def test_wrong_use_is_told_unwrapped_and_without_a_parsers_words(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside = pictures / "train" / "a folder whose name is long enough to leave eighty columns far behind" / "store"
+    with pytest.raises(SystemExit) as stopped:
+        main(["convert", "folder", str(pictures), str(inside)])
+    told = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2
+    assert told[-2] == (
+        f"error: Invalid value: {inside} lies inside the source {pictures}, where it would be taken for pictures: "
+        "choose a folder outside"
+    )
+    assert told[-1] == "Try 'fastbot convert folder --help' for help."
+    with pytest.raises(SystemExit):
+        main(["convert", "demo", str(pictures.parent / "store"), "--train-per-class", "0"])
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("Usage: fastbot convert demo ")
+    assert told[-2].startswith("error: Invalid value for '--train-per-class': ")
+    assert "Input" not in told[-2]
+
+
+def test_without_a_command_there_is_help_and_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    told = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert "convert" in told.out + told.err
+    assert "error" not in told.err
+
+
 def test_no_space_left_is_one_line_and_leaves_nothing(pictures: Path, tmp_path: Path) -> None:
     """The kernel refuses to let a file grow, as it does on a full disk."""
     done = fastbot("convert", "folder", pictures, tmp_path / "store", "--workers", 2, file_limit=1_000_000)
@@ -157,7 +187,7 @@ def test_a_killed_conversion_leaves_no_store_and_is_not_taken_up_unasked(tmp_pat
     assert again.returncode == 1
     assert "holds a conversion that was interrupted" in again.stderr
     other = fastbot("convert", "demo", tmp_path / "store", "--workers", 1, "--shards", 20, "--seed", 1, "--resume")
-    assert "source.seed: 0 then, 1 now" in other.stderr
+    assert "--seed: 0 then, 1 now" in other.stderr
     resumed = fastbot("convert", "demo", tmp_path / "store", "--workers", 2, "--shards", 20, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["store"]

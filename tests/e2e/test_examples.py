@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import runpy
 import sys
 import threading
 from pathlib import Path
@@ -25,6 +26,18 @@ def example(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("name", ["plain_pytorch", "timm_model", "lightning_module"])
+def test_without_a_store_the_usage_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "timm_model":
+        pytest.importorskip("timm")
+    if name == "lightning_module" and importlib.util.find_spec("lightning") is None:
+        monkeypatch.setitem(sys.modules, "lightning", _stand_in())
+    file = EXAMPLES / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(file)])
+    with pytest.raises(SystemExit, match=rf"usage: python {file} STORE"):
+        runpy.run_path(str(file), run_name="__main__")
 
 
 def test_plain_pytorch(store_path: Path) -> None:
@@ -78,11 +91,15 @@ class _Trainer:
         assert 0 <= module.logged["top1"] <= 1
 
 
+def _stand_in() -> ModuleType:
+    lightning = ModuleType("lightning")
+    lightning.LightningModule, lightning.Trainer = _Module, _Trainer  # type: ignore[attr-defined]
+    return lightning
+
+
 def test_the_lightning_module_driven_by_hand(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lightning need not be installed: its part is played by the few lines above."""
-    stand_in = ModuleType("lightning")
-    stand_in.LightningModule, stand_in.Trainer = _Module, _Trainer  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lightning", stand_in)
+    monkeypatch.setitem(sys.modules, "lightning", _stand_in())
     before = threading.active_count()
     example("lightning_module").main(str(store_path))
     assert threads_ended(before)

@@ -82,7 +82,7 @@ def test_what_a_manifest_says_cannot_steer_the_terminal(tmp_path: Path, capsys: 
     assert all(character.isprintable() or character == "\n" for character in printed)
     assert r"source: demo\x1b]0;title\x07 root\x1b[1m=x\nval: whole\x9b2J, written by fastbot 1\x1b[31m" in printed
     assert r"left out of train: k\x1b[1m: bad\x1b[31m\nval: whole" in printed
-    assert r"1 classes: \x1b[2Jcat" in printed
+    assert r"1 class: \x1b[2Jcat" in printed
     assert r"1 png\x1b[5m" in printed
 
 
@@ -101,12 +101,42 @@ def test_damage_is_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
         flip_bytes(store.split("train"), sample_id)
     (store.path / "val.index").unlink()
     lines = run(capsys, "verify", store.path, code=1).splitlines()
-    assert sum(line.startswith("train: sample ") for line in lines) == 50
-    assert any(line.startswith("train: sample 7 (odd\\n7): ") for line in lines)
-    assert "train: and 5 more damaged samples" in lines
+    assert sum(line.startswith("train: sample ") for line in lines) == 5
+    assert any(line.startswith("train: sample 3 (odd\\n3): ") for line in lines)
+    assert "train: and 50 more damaged samples" in lines
     assert any(line.startswith("train.beton: ") for line in lines)
     assert any(line.startswith("val.index: ") for line in lines)
     assert lines[-1] == "4 files, 60 samples; wrong: 2 files, 55 samples"
+
+
+def test_one_is_not_counted_as_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = write_store(tmp_path / "store", {"train": [stored("a", 0, 0)]})
+    assert run(capsys, "verify", store.path).splitlines()[-1] == "2 files, 1 sample: whole"
+    printed = run(capsys, "subset", store.path, tmp_path / "small", "--fraction", 1)
+    assert "train: 1 picture, 1 per class" in printed
+    assert "1 class -> " in printed
+    flip_bytes(store.split("train"), 0)
+    assert run(capsys, "verify", store.path, code=1).splitlines()[-1] == ("2 files, 1 sample; wrong: 1 file, 1 sample")
+
+
+def test_a_file_of_a_store_is_not_a_missing_folder(source: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    file = source.split("val").path
+    printed = run(capsys, "verify", file, code=1)
+    assert printed == f"error: {file}: is a file, and a store is a folder. Name {source.path}.\n"
+
+
+def test_the_origin_of_a_subset_is_told_line_by_line(
+    source: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "subset", source.path, tmp_path / "half", "--fraction", 0.5)
+    run(capsys, "subset", tmp_path / "half", tmp_path / "few", "--per-class", 1, "--seed", 3)
+    lines = run(capsys, "show", tmp_path / "few").splitlines()
+    assert lines[0].startswith("source: subset per_class=1 seed=3 splits=train,val thinned=train, written by fastbot ")
+    half = Store(tmp_path / "half").manifest.source
+    assert lines[1].startswith("cut from: subset fraction=0.5 seed=0 splits=train,val thinned=train, manifest ")
+    assert lines[2] == f"cut from: test, manifest {str(half.options['manifest_sha256'])[:12]}"
+    assert lines[3].startswith("policy: ")
+    assert max(map(len, lines[:3])) < 120
 
 
 def test_a_subset_is_cut(source: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

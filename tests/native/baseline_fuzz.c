@@ -7,6 +7,7 @@
 
 #include "baseline.h"
 #include "draw.h"
+#include "planes.h"
 #include "read_file.h"
 
 #define MAX_PIXELS (1u << 20)
@@ -54,14 +55,14 @@ static bool decode_all(codec_bytes jpeg, const codec_header *frame, bool toleran
     return codec_decode(jpeg, tolerant, pixels, frame->height, frame->width, frame->components, &error) == CODEC_OK;
 }
 
-static bool is_equal(const uint8_t *window, const uint8_t *all, codec_window place, const codec_header *frame)
+static bool is_equal(const uint8_t *planes, const uint8_t *all, codec_window place, const codec_header *frame)
 {
     for (size_t y = 0; y < place.height; y++)
         for (size_t x = 0; x < place.width; x++)
             for (unsigned c = 0; c < 3; c++) {
                 size_t pixel = (place.top + y) * frame->width + place.left + x;
                 unsigned channel = frame->components == 1 ? 0 : c;
-                if (window[3 * (y * place.width + x) + c] != all[pixel * frame->components + channel])
+                if (planes[(3 * y + c) * plane_pitch(place.width) + x] != all[pixel * frame->components + channel])
                     return false;
             }
     return true;
@@ -69,7 +70,7 @@ static bool is_equal(const uint8_t *window, const uint8_t *all, codec_window pla
 
 /* Without restarts all data before the window are read, so libjpeg comes to the same pixels, whatever follows. With
  * them some are jumped over: then the file must be sound as a whole for the pixels to be the same. */
-static void compare(codec_bytes jpeg, const codec_header *frame, codec_window window, const uint8_t *pixels)
+static void compare(codec_bytes jpeg, const codec_header *frame, codec_window window, const uint8_t *planes)
 {
     codec_error error;
     codec_header header;
@@ -77,7 +78,7 @@ static void compare(codec_bytes jpeg, const codec_header *frame, codec_window wi
     bool has_restarts = codec_inspect(jpeg, &header, &error) != CODEC_OK || header.restart_interval;
     if (decode_all(jpeg, frame, !has_restarts, all)) {
         num_compared++;
-        if (!is_equal(pixels, all, window, frame)) {
+        if (!is_equal(planes, all, window, frame)) {
             fprintf(stderr, "pixels differ\n");
             abort();
         }
@@ -99,12 +100,12 @@ static bool try_one(codec_bytes jpeg)
         window.height = 1 + (unsigned)draw(frame.height - window.top);
         window.width = 1 + (unsigned)draw(frame.width - window.left);
     }
-    uint8_t *pixels = malloc((size_t)window.height * window.width * 3);
-    codec_status status = codec_baseline_window(jpeg, window, frame.height, frame.width, pixels,
-                                                (size_t)window.width * 3, scratch, &applies, &error);
+    uint8_t *planes = malloc(window.height * plane_pitch(window.width) * NUM_PLANES);
+    codec_status status =
+        codec_baseline_window(jpeg, window, frame.height, frame.width, planes, scratch, &applies, &error);
     if (status == CODEC_OK && applies)
-        compare(jpeg, &frame, window, pixels);
-    free(pixels);
+        compare(jpeg, &frame, window, planes);
+    free(planes);
     return applies;
 }
 

@@ -2,7 +2,7 @@
  *
  * usage: baseline_windows SEED COUNT FILE...
  * Prints, for each file, the number of its windows that the decoder took; fails at the first wrong pixel, or byte
- * written beside the window. */
+ * written behind the window. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +10,10 @@
 #include <jpeglib.h>
 
 #include "baseline.h"
+#include "planes.h"
 #include "read_file.h"
 
-#define GAP 7 /* bytes behind each row that belong to somebody else */
+#define GAP 7 /* bytes behind the last row that belong to somebody else */
 #define FOREIGN 0xA5
 
 static uint64_t state;
@@ -75,28 +76,37 @@ static codec_window choose(unsigned number, unsigned height, unsigned width)
     }
 }
 
+/* Whether a row of a window's planes is that of the picture's pixels. */
+static bool is_equal(const uint8_t *row, const uint8_t *pixels, unsigned width)
+{
+    for (unsigned x = 0; x < width; x++)
+        for (unsigned plane = 0; plane < NUM_PLANES; plane++)
+            if (row[plane * plane_pitch(width) + x] != pixels[(size_t)x * NUM_PLANES + plane])
+                return false;
+    return true;
+}
+
 /* Whether the decoder took the window. */
 static bool try_window(codec_bytes jpeg, codec_window window, const uint8_t *all, unsigned height, unsigned width,
                        codec_scratch *scratch)
 {
     codec_error error;
     bool applies;
-    size_t row_size = 3 * (size_t)window.width, stride = row_size + GAP;
-    uint8_t *pixels = malloc(stride * window.height), foreign[GAP];
-    memset(pixels, FOREIGN, stride * window.height);
+    size_t row_size = NUM_PLANES * plane_pitch(window.width), size = row_size * window.height;
+    uint8_t *planes = malloc(size + GAP), foreign[GAP];
+    memset(planes, FOREIGN, size + GAP);
     memset(foreign, FOREIGN, GAP);
-    if (codec_baseline_window(jpeg, window, height, width, pixels, stride, scratch, &applies, &error) != CODEC_OK)
+    if (codec_baseline_window(jpeg, window, height, width, planes, scratch, &applies, &error) != CODEC_OK)
         exit(2);
     for (unsigned y = 0; y < window.height && applies; y++) {
-        const uint8_t *row = pixels + stride * y;
-        if (memcmp(row, all + 3 * ((size_t)(window.top + y) * width + window.left), row_size) ||
-            memcmp(row + row_size, foreign, GAP)) {
+        const uint8_t *pixels = all + NUM_PLANES * ((size_t)(window.top + y) * width + window.left);
+        if (!is_equal(planes + row_size * y, pixels, window.width) || memcmp(planes + size, foreign, GAP)) {
             printf("row %u of the window %u, %u, %u, %u of %u x %u differs\n", y, window.top, window.left,
                    window.height, window.width, height, width);
             exit(1);
         }
     }
-    free(pixels);
+    free(planes);
     return applies;
 }
 

@@ -4,10 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "planes.h"
 #include "resample.h"
 
 #define HEIGHT 61
 #define WIDTH 83
+#define PITCH 96 /* plane_pitch(WIDTH) */
 #define MAX_OUTPUT 97
 
 static uint64_t state = 0x9E3779B97F4A7C15ULL;
@@ -30,12 +32,12 @@ static void choose(unsigned length, double *start, double *extent)
 
 int main(int argc, char **argv)
 {
-    static uint8_t pixels[HEIGHT * WIDTH * 3], out[MAX_OUTPUT * MAX_OUTPUT * 3];
+    static uint8_t planes[HEIGHT * PITCH * NUM_PLANES + ARENA_SLACK], out[MAX_OUTPUT * MAX_OUTPUT * 3];
     struct codec_arena arena = {NULL, 0};
-    for (size_t i = 0; i < sizeof pixels; i++)
-        pixels[i] = draw(3) ? (uint8_t)draw(256) : 255 * (uint8_t)draw(2); /* a cubic overshoots where it jumps */
+    for (size_t i = 0; i < sizeof planes; i++)
+        planes[i] = draw(3) ? (uint8_t)draw(256) : 255 * (uint8_t)draw(2); /* a cubic overshoots where it jumps */
     for (long left = argc == 2 ? atol(argv[1]) : 0; left; left--) {
-        struct resampling task = {.pixels = pixels, .stride = WIDTH * 3, .height = HEIGHT, .width = WIDTH, .out = out};
+        struct resampling task = {.planes = planes, .height = HEIGHT, .width = WIDTH, .out = out};
         codec_error error;
         choose(HEIGHT, &task.box[0], &task.box[2]);
         choose(WIDTH, &task.box[1], &task.box[3]);

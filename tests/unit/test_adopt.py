@@ -160,7 +160,7 @@ def test_class_names_may_be_given(tmp_path: Path) -> None:
         (["pictures.beton"], "pictures.beton: its name does not begin with train, val, test. Say which split it is"),
         (["../x=train.beton"], "'../x' is no name of a split"),
         (["train.beton", "val=train.beton"], "another file is called train too"),
-        (["train_absent.beton"], "train_absent.beton: cannot be read"),
+        (["train_absent.beton"], "train_absent.beton: no such file"),
         (["train\x1b[2J.beton"], r"'train\\x1b\[2J\.beton' is no plain file name"),
         (["train\\a.beton"], "is no plain file name"),
         (["train\udcff.beton"], "is no plain file name"),
@@ -171,7 +171,8 @@ def test_arguments_that_make_no_store_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_stock(Path("train.beton"), samples())
+    for name in ("train.beton", "pictures.beton"):
+        write_stock(Path(name), samples())
     with pytest.raises(StoreError, match=message):
         take(*arguments, into=tmp_path / "store")
     assert not (tmp_path / "store").exists()
@@ -307,3 +308,18 @@ def test_one_picture_makes_a_store(tmp_path: Path) -> None:
     stored: list[Sample] = [(jpeg(30, 40), beton.JPEG_MODE, 0, 30, 40)]
     take(write_stock(tmp_path / "test.beton", stored), into=tmp_path)
     assert Store(tmp_path).class_names == ("0",)
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing_whatever_its_name(tmp_path: Path) -> None:
+    for name in ("cats.beton", "train.beton", "train=cats.beton"):
+        with pytest.raises(StoreError, match=r"cats\.beton: no such file|train\.beton: no such file"):
+            adopt([tmp_path / name], tmp_path / "store", class_names=None, fastbot_version="0")
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_way_out_of_a_name_that_says_no_split_can_be_copied(tmp_path: Path) -> None:
+    file = write_stock(tmp_path / "cats.beton", samples())
+    with pytest.raises(StoreError, match=rf"NAME={file}, for example train={file}") as caught:
+        adopt([file], tmp_path / "store", class_names=None, fastbot_version="0")
+    suggested = str(caught.value).rpartition(" ")[2].removesuffix(".")
+    assert "train" in adopt([suggested], tmp_path / "store", class_names=None, fastbot_version="0").splits

@@ -36,8 +36,9 @@ def test_augmentation() -> None:
     results = augment.run(torch.device("cpu"), batch_size=2, size=8, repeats=1)
     check(results)
     assert {result.case.partition(",")[0] for result in results} == {
-        *("hsv", "contrast", "normalize", "mixup", "cutmix", "erasing")
+        *("hsv", "contrast", "normalize", "mixup", "cutmix", "erasing", "rsb")
     }
+    assert ("rsb, fastbot float32", "rsb, timm") in {(result.case, result.peer) for result in results}
 
 
 @pytest.mark.gpu

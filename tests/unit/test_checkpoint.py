@@ -98,6 +98,16 @@ def test_a_damaged_file_is_refused(name: str, damage: str, tmp_path: Path) -> No
         folder.load()
 
 
+def test_what_is_damaged_is_said_in_a_sentence(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    file = folder.save(1, model(), {"step": 1}, identity(), best=False) / "state.pt"
+    content = file.read_bytes()
+    for damaged in (content[: len(content) // 2], b"hello\n", b""):
+        file.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"is damaged: \w+ [^.]*\. Use another one, or train anew$"):
+            folder.load()
+
+
 def test_a_checkpoint_of_another_format_says_so(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     file = folder.save(1, model(), {"step": 1}, identity(), best=False) / "checkpoint.json"

@@ -32,6 +32,14 @@ def test_what_pipelines_log_is_shown_line_by_line(capsys: pytest.CaptureFixture[
     assert _logged(capsys) == "for your information\na warning\n"
 
 
+def test_what_two_pipelines_say_alike_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _logged(capsys) == "for your information\na warning\n"
+    LOG.info("for your information")
+    LOG.info("something else")
+    LOG.warning("a warning")
+    assert capsys.readouterr().err == "something else\na warning\n"
+
+
 def test_other_ranks_only_warn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     assert _logged(capsys) == "a warning\n"

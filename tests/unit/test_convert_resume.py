@@ -13,6 +13,7 @@ from conversions import contents, mixed_source, run
 from sources import BytesEntry, DyingEntry, GoneEntry, ListSource, good_entries, good_source, jpeg
 
 from datasets_tools.conversion import shards as shards_module
+from datasets_tools.conversion.convert import ConvertOptions, convert
 from datasets_tools.conversion.estimate import Estimate
 from datasets_tools.conversion.workspace import check_destination
 from datasets_tools.errors import ConversionError
@@ -111,9 +112,10 @@ def test_an_interrupted_conversion_is_neither_lost_nor_taken_up_unasked(interrup
 @pytest.mark.parametrize(
     ("options", "change"),
     [
-        ({"policy": Policy(max_side=20)}, "policy.max_side: None then, 20 now"),
-        ({"shards": 2}, "shards: 1 then, 2 now"),
-        ({"on_bad_image": "repair"}, "policy.repair: False then, True now"),
+        ({"policy": Policy(max_side=20)}, "--max-side: not given then, 20 now"),
+        ({"shards": 2}, "--shards: 1 then, 2 now"),
+        ({"on_bad_image": "repair"}, "--on-bad-image: fail or skip then, repair now"),
+        ({"policy": Policy(transcode=False)}, "--no-transcode: not given then, given now"),
         ({}, "pictures of train: 21 then, 22 now"),
     ],
 )
@@ -139,8 +141,43 @@ def test_too_many_bad_pictures_are_listed_in_a_file(tmp_path: Path) -> None:
 def test_resuming_what_is_whole_already_is_done_at_once(tmp_path: Path) -> None:
     before = run(good_source(), tmp_path / "store")
     assert run(good_source(), tmp_path / "store", resume=True) == before
-    with pytest.raises(ConversionError, match="not empty"):
+
+
+@pytest.mark.parametrize(
+    ("options", "change"),
+    [
+        ({"policy": Policy(max_side=20)}, r"\(--max-side: not given then, 20 now\)"),
+        (
+            {"policy": Policy(check=False, exif="apply")},
+            r"\(--exif: ignore then, apply now; --no-check: not given then, given now\)",
+        ),
+        ({"on_bad_image": "repair"}, r"\(--on-bad-image: fail or skip then, repair now\)"),
+        ({"shards": 2}, r"\(files of train \(--shards\): 1 then, 2 now; files of val \(--shards\): 1 then, 2 now\)"),
+        ({"fastbot_version": "1"}, r"\(fastbot: 0 then, 1 now\)"),
+    ],
+)
+def test_a_whole_store_of_other_options_is_not_taken_for_the_result(
+    tmp_path: Path, options: dict[str, Any], change: str
+) -> None:
+    run(good_source(), tmp_path / "store")
+    before = contents(tmp_path / "store")
+    with pytest.raises(ConversionError, match=rf"store: is a whole store, of another conversion {change}\. Choose"):
+        convert(good_source(), tmp_path / "store", ConvertOptions(**{"fastbot_version": "0", "resume": True} | options))
+    assert contents(tmp_path / "store") == before
+
+
+def test_a_whole_store_of_another_source_is_not_taken_for_the_result(tmp_path: Path) -> None:
+    run(good_source(), tmp_path / "store")
+    with pytest.raises(ConversionError, match=r"pictures of train: \d+ then, 7 now"):
         run(good_source(7), tmp_path / "store", resume=True)
+    other = good_source()
+    other.name = "folder"
+    with pytest.raises(ConversionError, match=r"\(layout: \w+ then, folder now\)"):
+        run(other, tmp_path / "store", resume=True)
+    renamed = good_source()
+    renamed.class_names = tuple(f"new {name}" for name in renamed.class_names)
+    with pytest.raises(ConversionError, match=r"\(classes: 2 then and now, but with other names or labels\)"):
+        run(renamed, tmp_path / "store", resume=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -158,7 +195,7 @@ def test_a_split_that_has_vanished_is_no_reason_to_go_on_without_it(tmp_path: Pa
     lost = [*good_entries("v", 3), GoneEntry("x", 0)]
     with pytest.raises(ConversionError, match="cannot be read any more"):
         run(ListSource({"train": good_entries("t", 4), "val": lost}), tmp_path / "store")
-    with pytest.raises(ConversionError, match="pictures of val: 4 then, None now"):
+    with pytest.raises(ConversionError, match="pictures of val: 4 then, none now"):
         run(ListSource({"train": good_entries("t", 4)}), tmp_path / "store", resume=True)
 
 

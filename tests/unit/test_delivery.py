@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from deliveries import ROWS, STALE, CountingPlan, RecordingBackend, threads_ended
+from deliveries import ROWS, STALE, CountingPlan, RecordingBackend, in_a_fork, threads_ended
 
 from pipelines.bad_pictures import Settled
 from pipelines.batch import BatchPlan, Decoded
@@ -183,21 +182,42 @@ def test_an_error_of_the_policy_ends_the_stream_too() -> None:
     assert threads_ended(before)
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # that is what this is about
 def test_a_fork_is_refused_and_does_not_wait_for_threads_that_it_has_not(delivery: Delivery) -> None:
     reader = delivery.start((0, 0))
     delivery.take(reader)
-    if not (child := os.fork()):
-        refused = 0
-        for use in (lambda: delivery.take(reader), lambda: delivery.start((2, 0))):
+
+    def refused() -> int:
+        number = 0
+        for use in (lambda: delivery.take(reader), lambda: delivery.advance(reader), lambda: delivery.start((2, 0))):
             try:
                 use()
             except PipelineError as error:
-                refused += "fork" in str(error)
-        os._exit(refused)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+                number += "fork" in str(error)
+        return number
+
+    with delivery._lock:  # as another thread may at any moment: its copy is never released
+        assert in_a_fork(refused) == 3
     delivery.advance(reader)
     assert first_id(delivery.take(reader)) == ROWS, "where it was opened it goes on"
+
+
+@pytest.mark.parametrize("closed_before", [False, True])
+def test_closing_in_a_fork_ends_nothing_and_waits_for_nothing(delivery: Delivery, closed_before: bool) -> None:
+    reader = delivery.start((0, 0))
+    delivery.take(reader)
+    delivery.advance(reader)
+    if closed_before:
+        delivery.close()
+
+    def close_twice() -> int:
+        delivery.close()
+        delivery.close()
+        return 7
+
+    with delivery._lock:
+        assert in_a_fork(close_twice) == 7
+    if not closed_before:
+        assert first_id(delivery.take(reader)) == ROWS, "where it was opened it goes on"
 
 
 def test_closing_half_way_ends_every_thread_and_twice_does_nothing(backend: RecordingBackend) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from importlib import metadata
-
 import pytest
 
 from datasets_tools import jpeg
@@ -43,18 +41,13 @@ def test_the_doctor_says_how_to_build_the_codec(
 def test_what_is_wrong_with_dali(
     installed: list[str], driver: int, problem: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def version(name: str) -> str:
-        if name in installed:
-            return "2.4.0"
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(doctor, "version_of", lambda name: "2.4.0" if name in installed else None)
     monkeypatch.setattr(doctor.util, "find_spec", lambda name: object())
     problems = doctor._dali_problems(driver)
     assert problems == [] if problem is None else problem in problems[0]
 
 
 def test_a_dali_whose_folder_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: "2.4.0" if name == "nvidia-dali-cuda120" else None)
+    monkeypatch.setattr(doctor, "version_of", lambda name: "2.4.0" if name == "nvidia-dali-cuda120" else None)
     monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
     assert "--force-reinstall nvidia-dali-cuda120" in doctor._dali_problems(0)[0]

@@ -89,7 +89,7 @@ def test_a_store_of_one_picture(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     data = b"\x80" * (5 * 7 * 3)
     write_store(tmp_path / "one", {"val": [StoredPicture("only", data, 5, 7, raw=True)]})
     printed = doctor(capsys, "--data", tmp_path / "one", "--backend", "torch")
-    assert "one, val: 1 pictures of 0.1 kB and 7 x 5 pixels on average" in printed
+    assert "one, val: 1 picture of 0.1 kB and 7 x 5 pixels on average" in printed
     assert "change " in printed
 
 

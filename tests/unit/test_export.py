@@ -174,7 +174,7 @@ def test_what_folders_cannot_say_is_told(tmp_path: Path) -> None:
     store = write_store(tmp_path / "source", splits, ("dog", "cat\nof ours"), label_sets={"val": {"real": [[1]]}})
     order, absent, labels = write(store, tmp_path / "out", "folder")
     assert "ImageFolder numbers classes by their sorted names" in order
-    assert absent.startswith("val: 1 classes have no pictures")
+    assert absent.startswith("val: 1 class has no pictures")
     assert labels == "val: the labels 'real' have no place in folders and are left out"
     assert (tmp_path / "out/classes.txt").read_text() == "dog\ncat of ours\n"
 

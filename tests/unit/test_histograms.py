@@ -70,7 +70,7 @@ def test_a_giant_is_told_and_does_not_stretch_the_axis(tmp_path: Path) -> None:
         (sizes, made.split("train").sizes / 1e3, 200),
     ):
         assert axes.get_xlim()[1] < limit
-        assert "1 pictures are larger than shown" in axes.get_xlabel()
+        assert "1 picture is larger than shown" in axes.get_xlabel()
         counts, _, _ = axes.patches[0].get_data()
         assert counts.sum() == len(values) - 1
     assert "largest 4,000 px" in sides.get_legend().get_texts()[0].get_text()

@@ -31,7 +31,7 @@ def train(store: Store, file: Path, folder: Path, *overrides: str, stop_after: i
     recipe = load_recipe(str(file), overrides).resolved()
     trainer = Trainer(recipe, *pipelines(store, recipe), store.num_classes, ALONE)
     run, results = RunFolder(folder), Results()
-    run.create(recipe, resume=False)
+    run.create(recipe, [], resume=False)
     with build_journal(run, 0, writes=True) as journal:
         metrics = ReadMetrics(trainer, journal, Silent(), recipe.run.log_every)
         save = Save(trainer, run, IDENTITY, results, metrics)

@@ -87,8 +87,9 @@ def test_another_version_is_named(path: Path, version: int) -> None:
     data = bytearray(path.read_bytes())
     data[8] = version
     path.write_bytes(data)
-    with pytest.raises(StoreError, match=rf"store of another version.*version {version}.*reads version 2"):
+    with pytest.raises(StoreError, match=rf"store of another version.*version {version}.*reads version 2") as caught:
         Index(path)
+    assert ("Upgrade fastbot" if version > 2 else "Convert the store again") in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 100])

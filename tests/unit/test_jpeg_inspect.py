@@ -64,6 +64,12 @@ def test_progressive_agrees_with_pillow(progressive: bool) -> None:
     assert ("progressive" in Image.open(io.BytesIO(data)).info) == progressive
 
 
+def test_arithmetic_progressive_is_progressive(kinds: Mapping[str, bytes]) -> None:
+    assert b"\xff\xca" in kinds["arithmetic progressive"]
+    assert jpeg.inspect(kinds["arithmetic progressive"]).progressive
+    assert not jpeg.inspect(kinds["arithmetic"]).progressive
+
+
 def test_arithmetic_coding_is_not_huffman(kinds: Mapping[str, bytes]) -> None:
     for name, data in kinds.items():
         assert jpeg.inspect(data).huffman == ("arithmetic" not in name)

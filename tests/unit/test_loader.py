@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -9,17 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
-from deliveries import threads_ended
-from torch import distributed
+from deliveries import in_a_fork, threads_ended
 
 import pipelines
 from datasets_tools.store import Store
-from fastbot.recipe_files import load_recipe, write_recipe
-from pipelines.errors import PipelineError, SpecError
-from pipelines.loader import data_spec
-from pipelines.spec import DataSpec, Mixup
+from pipelines.errors import PipelineError
 
 SPEC = {"global_batch_size": 16, "crop_size": 32, "eval": {"resize_size": 36, "crop_size": 32, "global_batch_size": 16}}
 FAST = {"backend": "synthetic", "device": "cpu", "num_threads": 1}
@@ -71,6 +68,142 @@ def test_a_state_saved_anywhere_resumes_there(store: Store, num_read: int) -> No
         assert read == everything[num_read:][: len(read)]
 
 
+def test_a_state_says_which_batch_comes_next(store: Store) -> None:
+    with pipelines.open(store, SPEC, **FAST) as batches:
+        states = [batches.state_dict()]
+        for _ in batches:
+            states.append(batches.state_dict())
+    assert states == [{"epoch": 0, "step": step} for step in range(4)] + [{"epoch": 1, "step": 0}]
+    assert batches.state_dict() == states[-1], "closing keeps it"
+
+
+def test_asking_for_an_iterator_reads_nothing(store: Store) -> None:
+    """As Lightning does, to see whether it can."""
+    with pipelines.open(store, SPEC, **FAST) as batches:
+        expected = [ids(batches.epoch(epoch)) for epoch in range(2)]
+        batches.load_state_dict({"epoch": 0, "step": 1})
+        iter(batches)
+        assert batches.state_dict() == {"epoch": 0, "step": 1}
+        assert ids(batches) == expected[0][1:]
+        iter(batches)
+        assert ids(batches) == expected[1]
+
+
+def test_what_is_loaded_holds_whoever_is_still_reading(store: Store) -> None:
+    with pipelines.open(store, SPEC, **FAST) as batches:
+        third = ids(batches.epoch(2))
+        earlier = batches.epoch(0)
+        next(earlier)
+        batches.load_state_dict({"epoch": 2, "step": 1})
+        next(earlier)
+        assert batches.state_dict() == {"epoch": 2, "step": 1}
+        assert ids(batches) == third[1:]
+
+
+def test_two_iterators_at_once_are_refused(store: Store) -> None:
+    with (
+        pipelines.open(store, SPEC, **FAST) as batches,
+        pytest.raises(PipelineError, match="one at a time; open another pipeline to read two"),
+    ):
+        list(zip(batches, batches, strict=True))
+
+
+def test_a_state_is_plain_numbers_whatever_the_epoch_was_given_as(store: Store) -> None:
+    with pipelines.open(store, SPEC, **FAST) as batches:
+        next(batches.epoch(np.int64(3), np.int64(1)))  # type: ignore[arg-type]
+        assert json.loads(json.dumps(batches.state_dict())) == {"epoch": 3, "step": 2}
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({}, "the state is {}: give what `state_dict` returned"),
+        ({"epoch": 1}, "the state is {'epoch': 1}: give what `state_dict` returned"),
+        ({"epoch": 1, "step": 0, "seed": 3}, "give what `state_dict` returned, an epoch and a step"),
+        (None, "the state is None: give"),
+        ([1, 2], r"the state is \[1, 2\]: give"),
+        ({"epoch": 1.5, "step": 0}, "epoch is 1.5: choose a whole number, 0 or more"),
+        ({"epoch": True, "step": 0}, "epoch is True: choose a whole number"),
+        ({"epoch": -1, "step": 0}, "epoch is -1: choose a whole number, 0 or more"),
+        ({"epoch": 1, "step": "0"}, "step is '0': choose a whole number"),
+        ({"epoch": 1, "step": 4}, "step is 4, and an epoch has 4 here: .* same store and global_batch_size"),
+    ],
+)
+def test_a_state_that_is_none_changes_nothing(store: Store, state: Any, message: str) -> None:
+    with pipelines.open(store, SPEC, **FAST) as batches:
+        batches.load_state_dict({"epoch": 2, "step": 1})
+        with pytest.raises(PipelineError, match=message):
+            batches.load_state_dict(state)
+        assert batches.state_dict() == {"epoch": 2, "step": 1}
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ((1.5,), "epoch is 1.5: choose a whole number, 0 or more"),
+        ((True,), "epoch is True: choose a whole number"),
+        ((None,), "epoch is None: choose a whole number"),
+        ((-1,), "epoch is -1: choose a whole number, 0 or more"),
+        ((0, "1"), "start_step is '1': choose a whole number"),
+        ((0, -1), "start_step is -1: choose a whole number, 0 or more"),
+        ((0, 4), "epoch 0 has no step 4 to start at: its steps are 0 to 3"),
+    ],
+)
+def test_an_epoch_that_is_none_changes_nothing(store: Store, place: Any, message: str) -> None:
+    with pipelines.open(store, SPEC, **FAST) as batches:
+        with pytest.raises(PipelineError, match=message):
+            batches.epoch(*place)
+        assert batches.state_dict() == {"epoch": 0, "step": 0}
+
+
+def test_what_is_closed_stays_closed(store: Store) -> None:
+    batches = pipelines.open(store, SPEC, **FAST)
+    read = iter(batches)
+    next(read)
+    batches.close()
+    batches.close()
+    for use in (lambda: next(read), lambda: iter(batches), lambda: batches.epoch(0)):
+        with pytest.raises(PipelineError, match="the pipeline is closed: open it again"):
+            use()
+    assert len(batches) == 4
+    assert batches.bad_pictures == []
+
+
+def test_an_error_in_the_loop_leaves_the_block_closed(store: Store) -> None:
+    before = threading.active_count()
+    batches = pipelines.open(store, SPEC, device="cpu")
+
+    def fail() -> None:
+        with batches:
+            for batch in batches:
+                raise ZeroDivisionError(str(batch.ids))
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert threads_ended(before)
+    with pytest.raises(PipelineError, match="closed"):
+        iter(batches)
+
+
+def test_a_fork_is_refused_and_leaving_its_block_is_not_felt(store: Store) -> None:
+    with pipelines.open(store, SPEC, device="cpu") as batches:
+        expected = ids(batches.epoch(0))
+        reading = batches.epoch(0)
+        read = [next(reading).ids.tolist()]
+
+        def leave() -> int:
+            try:
+                with batches:
+                    next(reading)
+            except PipelineError as error:
+                batches.close()
+                return 7 if "is a fork" in str(error) else 8
+            return 9
+
+        assert in_a_fork(leave) == 7
+        assert read + ids(reading) == expected
+
+
 def test_evaluation_counts_every_sample_once_each_time(store: Store) -> None:
     with pipelines.open(store, SPEC, split="val", **FAST) as batches:
         for _ in range(2):
@@ -81,78 +214,6 @@ def test_evaluation_counts_every_sample_once_each_time(store: Store) -> None:
 def test_a_split_of_any_name_can_be_trained_on(store: Store) -> None:
     with pipelines.open(store, SPEC, split="val", train=True, **FAST) as batches:
         assert ids(batches.epoch(0)) != ids(batches.epoch(1))
-
-
-def test_ranks_come_from_the_arguments_or_from_torch_distributed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pipelines.open(store, SPEC, **FAST) as alone, pipelines.open(store, SPEC, rank=1, world_size=2, **FAST) as one:
-        expected = [row[1::2] for row in ids(alone.epoch(0))]
-        assert ids(one.epoch(0)) == expected
-    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed, "get_rank", lambda: 1)
-    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
-    with pipelines.open(store, SPEC, **FAST) as one:
-        assert ids(one.epoch(0)) == expected
-
-
-def test_half_of_a_rank_is_refused(store: Store) -> None:
-    with pytest.raises(SpecError, match="rank is 1 and world_size is None: give both, or neither"):
-        pipelines.open(store, SPEC, rank=1, **FAST)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"on_bad_image": "ignore"}, "on_bad_image is 'ignore': choose fail, replace or skip"),
-        ({"num_threads": 0}, "num_threads is 0: choose 1 or more"),
-        ({"device": "gpu"}, "device is 'gpu': choose cpu or cuda, or cuda:N"),
-        ({"device": "meta"}, "device is 'meta': choose cpu or cuda, or cuda:N"),
-    ],
-    ids=lambda value: next(iter(value.values())) if isinstance(value, dict) else "",
-)
-def test_a_wrong_argument_is_refused_before_anything_is_read(store: Store, wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(SpecError, match=message):
-        pipelines.open(store, SPEC, **FAST | wrong)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here a CUDA device is no mistake")
-def test_a_device_that_is_not_there_is_refused(store: Store) -> None:
-    with pytest.raises(SpecError, match="device is 'cuda:1': torch sees 0 CUDA devices; choose one of them, or cpu"):
-        pipelines.open(store, SPEC, **FAST | {"device": "cuda:1"})
-
-
-def test_a_recipe_file_gives_its_data_table(store: Store, tmp_path: Path) -> None:
-    file = tmp_path / "recipe.toml"
-    file.write_text(write_recipe(load_recipe("bot-efficient")))
-    assert data_spec(file) == data_spec(str(file)) == load_recipe("bot-efficient").data
-    file.write_text('name = "none"\n')
-    assert data_spec(file) == data_spec(None) == DataSpec()
-
-
-def test_a_recipe_with_a_parent_says_how_to_write_it_out(tmp_path: Path) -> None:
-    file = tmp_path / "child.toml"
-    file.write_text('parent = "bot-baseline"\n')
-    with pytest.raises(SpecError, match=rf"'bot-baseline'.*fastbot recipes {file} > whole.toml"):
-        data_spec(file)
-
-
-@pytest.mark.parametrize("content", [None, "data = [", b"\xff"])
-def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, content: str | bytes | None) -> None:
-    file = tmp_path / "recipe.toml"
-    if content is not None:
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(SpecError, match="recipe.toml cannot be read as a recipe"):
-        data_spec(file)
-
-
-def test_a_mapping_is_checked_like_a_recipe() -> None:
-    assert data_spec({"mix": {"kind": "mixup", "group": 8}}) == DataSpec(mix=Mixup(group=8))
-    with pytest.raises(SpecError, match="spec: croop_size: Extra inputs are not permitted.*The fields are .*crop_size"):
-        data_spec({"croop_size": 3})
-
-
-def test_what_is_no_mapping_at_all_is_refused() -> None:
-    with pytest.raises(SpecError, match="spec: Input should be a valid dictionary"):
-        data_spec([1])  # type: ignore[arg-type]
 
 
 def test_importing_the_package_does_not_import_torch() -> None:

@@ -49,8 +49,9 @@ def test_it_is_frozen(saved: Path) -> None:
 @pytest.mark.parametrize(("version", "found"), [("7", "7"), ("1", "1"), ('"2"', "no integer"), ("[[]]", "no integer")])
 def test_another_version_is_named_even_where_the_rest_differs(saved: Path, version: str, found: str) -> None:
     (saved / "manifest.json").write_text(f'{{"format_version": {version}, "pages": []}}')
-    with pytest.raises(StoreError, match=f"another version: format_version is {found}, this fastbot reads 3"):
+    with pytest.raises(StoreError, match=f"another version: format_version is {found}, this fastbot reads 3") as caught:
         Manifest.load(saved)
+    assert ("Upgrade fastbot" if version == "7" else "Convert the store again") in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -159,3 +160,22 @@ def test_a_folder_without_one_is_no_store(tmp_path: Path) -> None:
         Manifest.load(tmp_path / "absent")
     with pytest.raises(StoreError, match="cannot be read"):
         Manifest.load(tmp_path / ("x" * 5000))
+
+
+def test_a_file_is_not_a_missing_folder(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=rf"train\.beton: is a file, and a store is a folder\. Name {saved}\."):
+        Manifest.load(saved / "train.beton")
+    (tmp_path / "alone").write_text("")
+    with pytest.raises(StoreError, match=r"alone: is a file, and a store is a folder\. Name the folder that `"):
+        Manifest.load(tmp_path / "alone")
+
+
+def test_what_is_wrong_is_not_told_in_the_words_of_a_parser(saved: Path) -> None:
+    edit(saved, "splits", "train", "num_samples", value="two")
+    with pytest.raises(
+        StoreError, match=r"splits\.train\.num_samples: it should be a valid integer.*\. It was changed"
+    ):
+        Manifest.load(saved)
+    edit(saved, "splits", "train", "shards", 0, "beton", "name", value="../x")
+    with pytest.raises(StoreError, match=r"beton\.name: '\.\./x' is no plain file name"):
+        Manifest.load(saved)

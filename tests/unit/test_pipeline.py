@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from deliveries import threads_ended
+from deliveries import in_a_fork, threads_ended
 
 from datasets_tools.store import Store
 from pipelines.errors import PipelineError, SpecError
@@ -141,29 +141,38 @@ def test_a_consumer_that_fails_leaks_nothing(store: Store) -> None:
 
 # Leaves a loop half way, in a manner of its own, and everything open.
 LEFT_OPEN = """
-import sys, torch
+import os, signal, sys, time, torch
 from datasets_tools.store import Store
 from pipelines.pipeline import Place, open_eval, open_train
 from pipelines.spec import DataSpec
 
 store = Store(sys.argv[1])
 spec = DataSpec(global_batch_size=16, crop_size=32)
+place = Place("{backend}", torch.device("cpu"))
 pipelines = [
-    open_train(store.split("train"), spec, store.num_classes, Place("torch", torch.device("cpu")), seed=0),
-    open_eval(store.split("val"), spec, store.num_classes, Place("torch", torch.device("cpu"))),
+    open_train(store.split("train"), spec, store.num_classes, place, seed=0),
+    open_eval(store.split("val"), spec, store.num_classes, place),
 ]
 kept = [pipeline.batches() for pipeline in pipelines]
 for batches in kept:
     next(batches)
-print("read")
+print("read", flush=True)
 {leave}
 """
 
 
+# The child leaves it too, by the interpreter's end; a child that hangs is ended by its alarm.
+FORK = "time.sleep(0.5); os.fork() or (signal.alarm(20), sys.exit()); sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("leave", "code"), [("pass", 0), ("sys.exit(3)", 3), ("1 / 0", 1)])
-def test_the_interpreter_ends_with_pipelines_open(store_path: Path, leave: str, code: int) -> None:
-    command = [sys.executable, "-c", LEFT_OPEN.format(leave=leave), str(store_path)]
+@pytest.mark.parametrize(
+    ("backend", "leave", "code"),
+    [("torch", "pass", 0), ("torch", "sys.exit(3)", 3), ("torch", "1 / 0", 1), ("dali", FORK, 0)],
+)
+def test_the_interpreter_ends_with_pipelines_open(store_path: Path, backend: str, leave: str, code: int) -> None:
+    need(backend)
+    command = [sys.executable, "-c", LEFT_OPEN.format(backend=backend, leave=leave), str(store_path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert ended.stdout == "read\n"
     assert ended.returncode == code, ended.stderr
@@ -180,6 +189,28 @@ def backends(*names: str) -> list[Any]:
 def need(backend: str) -> None:
     if module := {"dali": "nvidia.dali", "ffcv": "ffcv"}.get(backend):
         pytest.importorskip(module)
+
+
+@pytest.mark.parametrize("idle", [True, False])
+@pytest.mark.parametrize("backend", backends("torch", "turbo", "dali", "ffcv"))
+def test_a_fork_may_close_and_drop_what_its_parent_goes_on_with(store: Store, backend: str, idle: bool) -> None:
+    need(backend)
+    pipeline = train(store, backend=backend)
+    expected = [batch.ids.tolist() for batch in pipeline.batches()]
+    held: list[Any] = [pipeline, pipeline.batches()]
+    read = [next(held[1]).ids.tolist()]
+    if idle:
+        pipeline._delivery._coming.result()
+    del pipeline
+
+    def leave() -> int:
+        held[0].close()
+        held.clear()
+        return 7
+
+    assert in_a_fork(leave) == 7
+    assert read + [batch.ids.tolist() for batch in held[1]] == expected
+    held[0].close()
 
 
 def global_stream(

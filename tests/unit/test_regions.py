@@ -151,13 +151,16 @@ def test_resampling_is_pillows_but_for_rounding(box: tuple[float, ...], output: 
     assert found.size < 300 or np.abs(found - exact).mean() < 0.3
 
 
+RESAMPLING = ("resample", "resample_weights", "resample_rows", "resample_columns", "arena", "error")
+
+
 def test_plain_loops_have_the_bits_of_the_vectors(tmp_path: Path) -> None:
     """Both under UBSan: nothing may depend on how a sum of 32 bits overflows."""
     flags = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     written = []
     for name, more in {"native": (), "portable": ("-DCODEC_PORTABLE",)}.items():
         (folder := tmp_path / name).mkdir()
-        program = build("resample_dump", folder, *flags, *more, with_codec=("resample", "arena", "error"))
+        program = build("resample_dump", folder, *flags, *more, with_codec=RESAMPLING)
         written.append(subprocess.run([program, "200"], capture_output=True, check=True).stdout)
     assert len(written[0]) > 1_000_000
     assert written[0] == written[1]

@@ -347,7 +347,7 @@ def test_the_command_fetches(uploaded: dict[str, bytes], tmp_path: Path, capsys:
         main(["store", "fetch", URL, str(tmp_path / "store")])
     assert end.value.code == 0
     assert contents(tmp_path / "store") == uploaded
-    assert f"1 classes -> {tmp_path}/store" in capsys.readouterr().out
+    assert f"1 class -> {tmp_path}/store" in capsys.readouterr().out
 
 
 def _sha256(data: bytes) -> str:

@@ -197,7 +197,7 @@ def test_another_conversion_is_not_gone_on_with(remote_files: type[FaultyFileSys
     remote_files.fault = Times("put", "val-00000-of-00002.beton", Killed())
     with pytest.raises(Killed):
         run(URL)
-    with pytest.raises(ConversionError, match="was another one .shards: 2 then, 3 now"):
+    with pytest.raises(ConversionError, match="was another one .--shards: 2 then, 3 now"):
         run(URL, shards=3, resume=True)
 
 

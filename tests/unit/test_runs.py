@@ -13,7 +13,7 @@ from fastbot.runs import RunFolder, build_journal
 
 def created(path: Path) -> RunFolder:
     run = RunFolder(path)
-    run.create(load_recipe("demo"), resume=False)
+    run.create(load_recipe("demo"), [], resume=False)
     return run
 
 
@@ -24,22 +24,58 @@ def test_the_recipe_of_a_run_reads_back(tmp_path: Path) -> None:
 def test_an_existing_run_is_never_overwritten(tmp_path: Path) -> None:
     run = created(tmp_path / "run")
     with pytest.raises(RunError, match="holds a run that has saved no checkpoint. Remove the folder"):
-        run.create(load_recipe("bot-baseline"), resume=False)
+        run.create(load_recipe("bot-baseline"), [], resume=False)
     (tmp_path / "run" / "checkpoints" / "last").mkdir(parents=True)
     with pytest.raises(RunError, match="already holds a run. Continue it with --resume, or choose another --out"):
-        run.create(load_recipe("bot-baseline"), resume=False)
+        run.create(load_recipe("bot-baseline"), [], resume=False)
     assert run.recipe().name == "demo"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"run folder .* cannot be made"):
-        RunFolder(tmp_path / "file" / "run").create(load_recipe("demo"), resume=False)
+        RunFolder(tmp_path / "file" / "run").create(load_recipe("demo"), [], resume=False)
 
 
 def test_another_folder_is_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run folder"):
         RunFolder(tmp_path).recipe()
+
+
+def test_overrides_are_kept_for_who_resumes(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    assert run.overrides(["epochs=3"]) == ["epochs=3"]
+    run.create(load_recipe("demo", ["seed=1", "epochs=2"]), ["seed=1", "epochs=2"], resume=False)
+    assert run.overrides([]) == ["seed=1", "epochs=2"]
+    assert run.overrides(["seed=1", "epochs=2"]) == ["seed=1", "epochs=2"]
+    assert run.overrides(["run.log_every=3", "seed=1"]) == ["epochs=2", "run.log_every=3", "seed=1"]
+    assert load_recipe("demo", run.overrides(["epochs=5"])) == load_recipe("demo", ["seed=1", "epochs=5"])
+
+
+def test_a_run_from_before_overrides_were_kept_has_none(tmp_path: Path) -> None:
+    run = created(tmp_path / "run")
+    (run.path / "overrides.json").unlink()
+    assert run.overrides(["seed=1"]) == ["seed=1"]
+
+
+@pytest.mark.parametrize("content", ["[", "{}", "[1]", '"epochs=3"'])
+def test_damaged_overrides_are_named(content: str, tmp_path: Path) -> None:
+    run = created(tmp_path / "run")
+    (run.path / "overrides.json").write_text(content)
+    with pytest.raises(RunError, match=r"overrides\.json .*give all overrides again, and remove it"):
+        run.overrides([])
+
+
+def test_another_recipe_is_refused_by_key_once_there_is_a_checkpoint(tmp_path: Path) -> None:
+    run = created(tmp_path / "run")
+    other = load_recipe("demo", ["seed=1", "loss.label_smoothing=0.2", "run.log_every=3"]).resolved()
+    run.check_recipe(other)  # nothing would be lost
+    (run.path / "checkpoints" / "last").mkdir(parents=True)
+    run.check_recipe(load_recipe("demo", ["run.log_every=3"]).resolved())
+    with pytest.raises(
+        RunError, match=r"run is of another recipe: loss\.label_smoothing is 0\.2, was 0\.1; seed is 1, was 0\. "
+    ):
+        run.check_recipe(other)
 
 
 def test_the_journal_goes_to_both_files(tmp_path: Path) -> None:

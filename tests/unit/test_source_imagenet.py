@@ -180,7 +180,7 @@ def test_other_files_are_left_out_and_counted(tmp_path: Path) -> None:
     members = [*layouts.val_pictures().items(), ("readme.txt", b"x")]
     archives = plant(layouts.original(tmp_path / "archives"), {"ILSVRC2012_img_val.tar": tar(members)})
     source = ImageNetSource(str(archives), partial=True)
-    assert source.notes[1] == f"{archives}/ILSVRC2012_img_val.tar: 1 other files are left out"
+    assert source.notes[1] == f"{archives}/ILSVRC2012_img_val.tar: 1 other file is left out"
 
 
 def replaced(layout: Callable[[Path], Path], **contents: bytes) -> Callable[[Path], Path]:

@@ -92,7 +92,7 @@ def test_pictures_without_class_folders_are_left_out_with_one_note(tmp_path: Pat
     plant(tmp_path, "documents/README.md", "test/.3.jpg")
     source = FolderSource(str(tmp_path))
     assert list(source.splits) == ["train", "val"]
-    note = f"{tmp_path}: 3 pictures are left out: they lie in 'scrap', 'test' without class folders"
+    note = f"{tmp_path}: 3 pictures are left out, which lie in 'scrap', 'test' without class folders"
     assert source.notes == (note,)
 
 
@@ -107,7 +107,7 @@ def test_other_files_and_hidden_pictures_are_left_out_and_counted(tmp_path: Path
     assert listed(source.splits["train"]) == [("a/1.jpg", 0)]
     assert source.notes == (
         f"{tmp_path}/train: 3 files that are no pictures are left out",
-        f"{tmp_path}/train: 2 hidden pictures are left out: their names begin with a dot",
+        f"{tmp_path}/train: 2 hidden pictures are left out: names that begin with a dot",
         f"{tmp_path} has no val folder: training needs both",
     )
 
