@@ -5,6 +5,10 @@ of hue, saturation and brightness (or brightness, contrast and saturation), floa
 then erasing, then `MixUp` or `CutMix` of the batch. It has no PCA lighting and shifts hue instead of scaling it, so it
 does slightly less. "per batch" has one draw for all pictures, which is not the same augmentation: it is stated as what
 it is. "then torch" is our own stage without its last step, followed by that step in eager PyTorch.
+
+"rsb" is RSB's stage: a flip, RandAugment, normalization, then mixup or CutMix. "timm" does the same by Pillow and in
+torch: its own transforms behind the crop, and its `Mixup`. torchvision's `RandAugment` has other operations and
+magnitudes, and interpolates tensors bilinearly.
 """
 
 from __future__ import annotations
@@ -19,15 +23,27 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from PIL import Image
 from torchvision.transforms import v2
 
 from benchmarks import measure as method
+from benchmarks.plan import RSB
 from fastbot.distributed import pick_device
 from pipelines.augment.build import Augment, build_augment
 from pipelines.augment.reference import ReferenceAugment
 from pipelines.batch import BatchPlan
 from pipelines.plan import TrainPlan
-from pipelines.spec import ContrastJitter, CutMix, DataSpec, HsvJitter, Mixup, NoMix, RandomErasing
+from pipelines.spec import (
+    ContrastJitter,
+    CutMix,
+    DataSpec,
+    HsvJitter,
+    Mixup,
+    MixupCutMix,
+    NoMix,
+    RandAugment,
+    RandomErasing,
+)
 
 PEER = "torchvision v2"
 NUM_CLASSES = 1000
@@ -45,7 +61,7 @@ class Scenario:
 
     Attributes:
         spec: with batch size and crop size left as they are.
-        jitter: `ColorJitter`'s arguments.
+        jitter: `ColorJitter`'s arguments; RandAugment goes without.
         train: False only normalizes.
         last: the last step in eager PyTorch, for the case "then torch"; None where there is none.
         mix: of torchvision; passes labels along.
@@ -81,6 +97,8 @@ def _scenarios(batch_size: int) -> dict[str, Scenario]:
     mixup = Mixup(group=batch_size)
     cutmix = CutMix(group=batch_size, draw="batch")
     erasing = RandomErasing(probability=0.25)
+    rsb = RSB.model_copy(update={"mix": MixupCutMix(group=batch_size)})
+    either = v2.RandomChoice([v2.MixUp(alpha=0.1, num_classes=NUM_CLASSES), v2.CutMix(num_classes=NUM_CLASSES)])
     return {
         "hsv": Scenario(DataSpec(), HSV),
         "contrast": Scenario(DataSpec(jitter=ContrastJitter()), CONTRAST),
@@ -88,6 +106,7 @@ def _scenarios(batch_size: int) -> dict[str, Scenario]:
         "mixup": Scenario(DataSpec(mix=mixup), HSV, last=_blend, mix=v2.MixUp(alpha=0.2, num_classes=NUM_CLASSES)),
         "cutmix": Scenario(DataSpec(mix=cutmix), HSV, last=_cut, mix=v2.CutMix(num_classes=NUM_CLASSES)),
         "erasing": Scenario(DataSpec(erasing=erasing), HSV, last=_erase),
+        "rsb": Scenario(rsb, {}, mix=either),
     }
 
 
@@ -101,7 +120,7 @@ def _torchvision(scenario: Scenario, per_batch: bool) -> Transform:
     mean, std = ([x / 255 for x in values] for values in (spec.mean, spec.std))
     steps = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     if scenario.train:
-        steps = [v2.RandomHorizontalFlip(), v2.ColorJitter(**scenario.jitter), *steps]
+        steps = [v2.RandomHorizontalFlip(), _torchvision_colours(scenario), *steps]
         steps.append(v2.RandomErasing(spec.erasing.probability, value="random"))
     transform = v2.Compose(steps)
 
@@ -117,6 +136,30 @@ def _torchvision(scenario: Scenario, per_batch: bool) -> Transform:
     return run
 
 
+def _torchvision_colours(scenario: Scenario) -> v2.Transform:
+    if isinstance(scenario.spec.auto_augment, RandAugment):
+        return v2.RandAugment(num_ops=2, magnitude=21, interpolation=v2.InterpolationMode.BILINEAR)  # 21 of 30: 7 of 10
+    return v2.ColorJitter(**scenario.jitter)
+
+
+def _timm(spec: DataSpec, size: int) -> Transform:
+    """Return timm's transforms behind its crop, and its mixing."""
+    mean, std = (tuple(x / 255 for x in values) for values in (spec.mean, spec.std))
+    factory, mixup = import_module("timm.data.transforms_factory"), import_module("timm.data.mixup")
+    _, operate, normalize = factory.transforms_imagenet_train(
+        size, interpolation="bicubic", auto_augment="rand-m7-mstd0.5-inc1", mean=mean, std=std, separate=True
+    )
+    transform = v2.Compose([v2.RandomHorizontalFlip(), operate, normalize])
+    mix = mixup.Mixup(mixup_alpha=0.1, cutmix_alpha=1.0, num_classes=NUM_CLASSES)
+
+    def run(pixels: torch.Tensor) -> torch.Tensor:
+        images = torch.stack([transform(Image.fromarray(picture)) for picture in pixels.numpy()])
+        mixed: torch.Tensor = mix(images, torch.zeros(len(images), dtype=torch.int64))[0]
+        return mixed
+
+    return run
+
+
 def _kornia(scenario: Scenario) -> Transform:
     """Return kornia's batched modules, which draw for each picture, on floats in [0, 1]."""
     augmentation = import_module("kornia.augmentation")
@@ -124,7 +167,10 @@ def _kornia(scenario: Scenario) -> Transform:
     mean, std = (torch.tensor(values) / 255 for values in (spec.mean, spec.std))
     steps: list[torch.nn.Module] = [augmentation.Normalize(mean, std)]
     if scenario.train:
-        steps = [augmentation.RandomHorizontalFlip(), augmentation.ColorJitter(**scenario.jitter, p=1.0), *steps]
+        colours = augmentation.ColorJitter(**scenario.jitter, p=1.0)
+        if isinstance(spec.auto_augment, RandAugment):
+            colours = augmentation.auto.RandAugment(n=2, m=21)
+        steps = [augmentation.RandomHorizontalFlip(), colours, *steps]
     if spec.erasing.probability > 0:  # of one colour: kornia has none that draws pixels
         steps.append(augmentation.RandomErasing(p=spec.erasing.probability))
     if isinstance(spec.mix, Mixup):
@@ -159,6 +205,17 @@ def _planned(augment: Augment, plan: BatchPlan) -> Transform:
     return lambda pixels: augment(pixels, plan)
 
 
+def _others_on_a_cpu(
+    scenario: Scenario, plan: BatchPlan, batch_size: int, size: int
+) -> dict[str, tuple[Transform, int]]:
+    if not isinstance(scenario.spec.auto_augment, RandAugment):  # which the reference leaves to Pillow
+        eager = ReferenceAugment(scenario.spec, train=scenario.train, dtype=torch.float32)
+        return {"eager float32": (_planned(eager, plan), 1)}
+    if find_spec("timm") is None or batch_size % 2:  # timm mixes even batches alone
+        return {}
+    return {"timm": (_timm(scenario.spec, size), 1)}
+
+
 def _cases(title: str, scenario: Scenario, device: torch.device, batch_size: int, size: int) -> list[method.Case]:
     spec = scenario.spec.model_copy(update={"global_batch_size": batch_size, "crop_size": size})
     plan = _plan(spec)
@@ -169,9 +226,8 @@ def _cases(title: str, scenario: Scenario, device: torch.device, batch_size: int
     }
     if find_spec("kornia") is not None:
         others["kornia"] = (_kornia(scenario), 1)
-    if device.type == "cpu":  # the reference computes on the CPU
-        eager = ReferenceAugment(spec, train=scenario.train, dtype=torch.float32)
-        others["eager float32"] = (_planned(eager, plan), 1)
+    if device.type == "cpu":
+        others |= _others_on_a_cpu(scenario, plan, batch_size, size)
     if scenario.last is not None:
         others["fastbot, then torch"] = (_planned(_then_torch(spec, scenario.last, device, torch.float32), plan), 10)
     first = f"{title}, {PEER}"
@@ -186,7 +242,7 @@ def _cases(title: str, scenario: Scenario, device: torch.device, batch_size: int
 
 
 def run(device: torch.device, batch_size: int = 64, size: int = 224, repeats: int = 5) -> list[method.Result]:
-    """Measure the jitters, evaluation's normalization, mixing and erasing, each beside other people's."""
+    """Measure the jitters, evaluation's normalization, mixing, erasing and RSB's stage, each beside other people's."""
     synchronize: Callable[[], object] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     return [
         result
@@ -208,7 +264,7 @@ def command(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cuda" if torch.cuda.is_available() else "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Append one JSON line per result.")] = None,
 ) -> None:
-    """Measure flip, colour jitter, lighting, normalization, erasing and mixing.
+    """Measure flip, colour jitter, lighting, RandAugment, normalization, erasing and mixing.
 
     Example: [bold]fastbot bench augment --threads 1[/]
     """

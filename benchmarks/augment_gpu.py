@@ -8,6 +8,7 @@ a stage needs the host longer than that or waits for the device itself, as the p
 - "BoT": mirror, HSV jitter, lighting, normalization and mixup, one kernel.
 - "RSB": RandAugment, normalization, and mixup or CutMix.
 - "torchvision v2 per sample" and "kornia" do what RSB's stage does, but for the mixing, which both leave out;
+  torchvision has no bicubic transforms of tensors, so its are bilinear;
   "torchvision v2 per batch" draws one operation for all pictures, which is another augmentation.
 """
 
@@ -60,7 +61,7 @@ def _torchvision(dtype: torch.dtype, *, per_sample: bool) -> Run:
     transform = v2.Compose(
         [
             v2.RandomHorizontalFlip(),
-            v2.RandAugment(num_ops=2, magnitude=21, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.RandAugment(num_ops=2, magnitude=21, interpolation=v2.InterpolationMode.BILINEAR),
             v2.ToDtype(dtype, scale=True),
             v2.Normalize([x / 255 for x in spec.mean], [x / 255 for x in spec.std]),
         ]

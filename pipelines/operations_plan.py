@@ -19,8 +19,12 @@ Drawn = tuple[NDArray[np.int8], NDArray[np.float32]]
 
 # Magnitudes go from 0 to this. Source: timm's `_LEVEL_DENOM`.
 _MAX_MAGNITUDE = 10.0
-# RandAugment draws from AUTO_CONTRAST to TRANSLATE_Y: timm's `_RAND_INCREASING_TRANSFORMS`, in its order.
-_NUM_RAND_OPERATIONS = len(Operation) - 1
+
+# The values of `pipelines.batch.Operation`. Kept in this file because numba's cache notices changes of this file only.
+ROTATE, POSTERIZE, SOLARIZE, SOLARIZE_ADD, COLOR, SHARPNESS = 4, 5, 6, 7, 8, 11
+SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y = 12, 13, 14, 15
+# RandAugment draws from AUTO_CONTRAST, 1, to TRANSLATE_Y: timm's `_RAND_INCREASING_TRANSFORMS`, in its order.
+NUM_RAND_OPERATIONS = 15
 
 
 class OperationsPlan(Protocol):
@@ -52,21 +56,21 @@ def rand_augment_argument(operation: int, magnitude: float, negated: bool, heigh
     """
     level = magnitude / _MAX_MAGNITUDE
     signed = -level if negated else level
-    if operation == Operation.ROTATE:
+    if operation == ROTATE:
         return signed * 30.0
-    if operation == Operation.POSTERIZE:
+    if operation == POSTERIZE:
         return 4.0 - math.floor(level * 4.0)
-    if operation == Operation.SOLARIZE:
+    if operation == SOLARIZE:
         return 256.0 - min(256.0, math.floor(level * 256.0))
-    if operation == Operation.SOLARIZE_ADD:
+    if operation == SOLARIZE_ADD:
         return min(128.0, math.floor(level * 110.0))
-    if operation >= Operation.COLOR and operation <= Operation.SHARPNESS:
+    if COLOR <= operation <= SHARPNESS:
         return max(0.1, 1.0 + signed * 0.9)
-    if operation == Operation.SHEAR_X or operation == Operation.SHEAR_Y:
+    if SHEAR_X <= operation <= SHEAR_Y:
         return signed * 0.3
-    if operation == Operation.TRANSLATE_X:
+    if operation == TRANSLATE_X:
         return signed * 0.45 * width
-    if operation == Operation.TRANSLATE_Y:
+    if operation == TRANSLATE_Y:
         return signed * 0.45 * height
     return 0.0
 
@@ -88,7 +92,7 @@ def _rand_augment(
             for_operation, for_applying, word_a, word_b = philox.words(key, epoch, philox.OPERATION, index[k], layer)
             if philox.unit(for_applying) >= probability:
                 continue
-            drawn = philox.below(for_operation, 2 * _NUM_RAND_OPERATIONS)
+            drawn = philox.below(for_operation, 2 * NUM_RAND_OPERATIONS)
             operation, negated = 1 + (drawn >> 1), drawn & 1 == 1
             # Box and Muller, 1958.
             normal = math.sqrt(-2.0 * math.log(philox.unit(word_a))) * math.cos(2.0 * math.pi * philox.unit(word_b))

@@ -46,13 +46,6 @@ def _shuffle(samples: NDArray[np.int32], key: np.uint64, epoch: int, stream: int
         samples[last], samples[other] = samples[other], samples[last]
 
 
-@njit(cache=True, nogil=True)
-def _shuffled(key: np.uint64, epoch: int, size: int) -> NDArray[np.int32]:
-    order = np.arange(size, dtype=np.int32)  # int32: half the cache misses of int64
-    _shuffle(order, key, epoch, 0)
-    return order
-
-
 # Two: an evaluation of another epoch, or a second pipeline, should not shuffle the current one anew.
 @lru_cache(maxsize=2)
 def permutation(key: np.uint64, epoch: int, size: int) -> NDArray[np.int32]:
@@ -66,7 +59,8 @@ def permutation(key: np.uint64, epoch: int, size: int) -> NDArray[np.int32]:
     Returns:
         int32 (size,), read-only: the sample id at each position of the epoch.
     """
-    order: NDArray[np.int32] = _shuffled(key, epoch, size)
+    order = np.arange(size, dtype=np.int32)  # int32: half the cache misses of int64
+    _shuffle(order, key, epoch, 0)
     order.flags.writeable = False
     return order
 

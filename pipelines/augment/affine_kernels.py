@@ -22,7 +22,11 @@ Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Words = NDArray[np.uint32]
 
-BILINEAR, BICUBIC = 0, 1
+Taps = tuple[int, ...]
+
+# Which samples make a pixel, along each axis: counted from the one that its source is in, or behind the centre of.
+# Tuples, because numba compiles anew for each length of one, and leaves out the branches that it rules out.
+BILINEAR, BICUBIC = (0, 1), (-1, 0, 1, 2)
 
 # How far samples may lie beyond the picture. What lies there repeats the border.
 PAD = 2
@@ -31,43 +35,50 @@ PAD = 2
 TURNED = (4, 3, 5, 1, 0, 2)
 
 
-@njit(cache=True, nogil=True)
-def transform(interpolation: int, pictures: Bytes, rows: Integers, matrices: Doubles, fill: Bytes) -> None:
+def transform(taps: Taps, pictures: Bytes, rows: Integers, matrices: Doubles, fill: Bytes) -> None:
     """Transform some pictures in place.
 
     Args:
-        interpolation: BILINEAR or BICUBIC.
+        taps: BILINEAR or BICUBIC.
         pictures: uint8 (n, H, 3 W), channels beside each other.
         rows: int64 (m,), which of them.
         matrices: float64 (m, 6), one for each, as in `affine`.
         fill: uint8 (3,), the colour of what comes from outside.
     """
+    _along_axis(pictures, rows, matrices, taps, fill)
+    _anyhow(pictures, rows, matrices, taps, fill)
+
+
+@njit(cache=True, nogil=True)
+def _along_axis(pictures: Bytes, rows: Integers, matrices: Doubles, taps: Taps, fill: Bytes) -> None:
+    """Carry out the matrices that move pixels along rows or along columns."""
     height, width = pictures.shape[1], pictures.shape[2] // 3
     lines = np.empty((height, 3 * (width + 2 * PAD)), np.uint8)
     columns = np.empty((width, 3 * (height + 2 * PAD)), np.uint8)
     turned = np.empty((width, 3 * height), np.uint8)
-    pixels = np.empty((height + 2 * PAD) * (width + 2 * PAD), np.uint32)
     transposed = np.empty(6)
     for i in range(rows.size):
         picture, matrix = pictures[rows[i]], matrices[i]
-        for k in range(6):
-            transposed[k] = matrix[TURNED[k]]
         if _keeps_rows(matrix):
             _pad(picture, lines)
-            _along_rows(lines, matrix, interpolation, fill, picture)
-        elif _keeps_rows(transposed):
+            _move(lines, matrix, taps, fill, picture)
+        elif _keeps_columns(matrix):
+            for k in range(6):
+                transposed[k] = matrix[TURNED[k]]
             _turn(picture, turned)
             _pad(turned, columns)
-            _along_rows(columns, transposed, interpolation, fill, turned)
+            _move(columns, transposed, taps, fill, turned)
             _turn(turned, picture)
-        else:
-            _pack(picture, pixels)
-            _anywhere(pixels, matrix, interpolation, fill, picture)
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _keeps_rows(matrix: Doubles) -> bool:
     return bool(matrix[0] == 1 and matrix[3] == 0 and matrix[4] == 1 and matrix[5] == 0)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _keeps_columns(matrix: Doubles) -> bool:
+    return bool(matrix[0] == 1 and matrix[1] == 0 and matrix[2] == 0 and matrix[4] == 1)
 
 
 @njit(cache=True, nogil=True)
@@ -154,7 +165,7 @@ def _inside(matrix: Doubles, x: int, y: int, height: int, width: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _along_rows(lines: Bytes, matrix: Doubles, interpolation: int, fill: Bytes, picture: Bytes) -> None:
+def _move(lines: Bytes, matrix: Doubles, taps: Taps, fill: Bytes, picture: Bytes) -> None:
     """Move whole rows to the left or right."""
     height, width = picture.shape[0], picture.shape[1] // 3
     offset = matrix[2]
@@ -171,7 +182,7 @@ def _along_rows(lines: Bytes, matrix: Doubles, interpolation: int, fill: Bytes, 
             last_source = last - 0.5 + shift + offset - 0.5
             end = last if last_source - (left + (last - 1 - first)) == distance else first + 1
             samples = lines[y, 3 * (int(left) + PAD - 1) :]
-            if interpolation == BILINEAR:
+            if len(taps) == 2:
                 _linear_run(samples, distance, picture[y, 3 * first : 3 * end])
             else:
                 _cubic_run(samples, distance, picture[y, 3 * first : 3 * end])
@@ -193,27 +204,32 @@ def _cubic_run(samples: Bytes, distance: float, out: Bytes) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _anywhere(pixels: Words, matrix: Doubles, interpolation: int, fill: Bytes, picture: Bytes) -> None:
-    """Any matrix: the samples of a row of output pixels are collected first, so that SIMD can combine them."""
-    height, width = picture.shape[0], picture.shape[1] // 3
-    reach = 2 if interpolation == BILINEAR else 4
+def _anyhow(pictures: Bytes, rows: Integers, matrices: Doubles, taps: Taps, fill: Bytes) -> None:
+    """Carry out all other matrices: collect the samples of a row of output pixels first, for SIMD to combine."""
+    height, width, reach = pictures.shape[1], pictures.shape[2] // 3, len(taps)
+    pixels = np.empty((height + 2 * PAD) * (width + 2 * PAD), np.uint32)
     corners = np.empty(width, np.int64)
     distances = np.empty((2, width), np.float64)
     samples = np.empty((reach * reach, width), np.uint32)
     lines = np.empty((reach, width), np.float64)
-    for y in range(height):
-        first, last = _span(matrix, y, height, width)
-        _locate(matrix, y, width + 2 * PAD, corners, distances)
-        _fill(picture[y], first, last, fill)
-        _collect(pixels, width + 2 * PAD, corners[first:last], reach, samples)
-        across, down, row = distances[0, first:last], distances[1, first:last], picture[y, 3 * first : 3 * last]
-        for channel in range(3):
-            if interpolation == BILINEAR:
-                _linear_lines(samples, 8 * channel, across, lines)
-                _linear_column(lines, down, row[channel:])
-            else:
-                _cubic_lines(samples, 8 * channel, across, lines)
-                _cubic_column(lines, down, row[channel:])
+    for i in range(rows.size):
+        picture, matrix = pictures[rows[i]], matrices[i]
+        if _keeps_rows(matrix) or _keeps_columns(matrix):
+            continue
+        _pack(picture, pixels)
+        for y in range(height):
+            first, last = _span(matrix, y, height, width)
+            _locate(matrix, y, width + 2 * PAD, corners, distances)
+            _fill(picture[y], first, last, fill)
+            _collect(pixels, width + 2 * PAD, corners[first:last], reach, samples)
+            across, down, row = distances[0, first:last], distances[1, first:last], picture[y, 3 * first : 3 * last]
+            for channel in range(3):
+                if len(taps) == 2:
+                    _linear_lines(samples, 8 * channel, across, lines)
+                    _linear_column(lines, down, row[channel:])
+                else:
+                    _cubic_lines(samples, 8 * channel, across, lines)
+                    _cubic_column(lines, down, row[channel:])
 
 
 @njit(cache=True, nogil=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipelines.augment import cpu_kernels
 from pipelines.augment.cuda_colours import grey, jitter_contrast, jitter_hsv
 from pipelines.augment.cuda_noise import noise
-from pipelines.augment.cuda_pixels import load_pixels, places, store_pixels
+from pipelines.augment.cuda_pixels import block_of_picture, load_pixels, places, store_pixels
 from pipelines.augment.parameters import Packer
 from pipelines.batch import BatchPlan
 from pipelines.spec import DataSpec
@@ -85,8 +85,8 @@ class CudaAugment:
         steps = self._pack.steps
         with torch.cuda.device(pixels.get_device()):  # Triton launches on the current one; -1, the CPU's, changes none
             if steps.jitter == "contrast":
-                _sum_grey[blocks, num](pixels, uploaded, sums, height * width, width, _BLOCK, unit)
-            _augment[blocks, len(first)](
+                _sum_grey[(num * blocks,)](pixels, uploaded, sums, height * width, width, _BLOCK, unit)
+            _augment[(len(first) * blocks,)](
                 pixels,
                 uploaded,
                 uploaded[table.size :],
@@ -124,14 +124,14 @@ def _sum_grey(
     UNIT: tl.constexpr,
 ) -> None:
     """Add up a block's grey values as they are before the contrast step."""
-    block, row = tl.program_id(0), tl.program_id(1)
+    block, row = block_of_picture(num_pixels, BLOCK)
     numbers = table + row * _COLUMNS
     units, (y, x) = places(block, width, BLOCK, UNIT)
     r, g, b = load_pixels(pixels, row, num_pixels, width, units, False, BLOCK, UNIT)
     colours = (r.to(tl.float32), g.to(tl.float32), b.to(tl.float32))
     colours = jitter_contrast(colours, numbers + _JITTER, tl.load(numbers + _CONTRAST_STEP), 0.0)
     inside = y * width + x < num_pixels
-    tl.store(sums + row * tl.num_programs(0) + block, tl.sum(tl.where(inside, grey(colours), 0.0)))
+    tl.store(sums + row * tl.cdiv(num_pixels, BLOCK) + block, tl.sum(tl.where(inside, grey(colours), 0.0)))
 
 
 @triton.jit
@@ -155,7 +155,8 @@ def _augment(
     SUMS: tl.constexpr,
 ) -> None:
     """Make a block of pixels of a row, and of its partner."""
-    block, row = tl.program_id(0), tl.load(firsts + tl.program_id(1)).to(tl.int32)
+    block, pair = block_of_picture(num_pixels, BLOCK)
+    row = tl.load(firsts + pair).to(tl.int32)
     scale = (scale_r, scale_g, scale_b)
     units, place = places(block, width, BLOCK, UNIT)
     own = _coloured(pixels, table, sums, row, num_pixels, width, units, scale, MIRROR, JITTER, BLOCK, UNIT, SUMS)
@@ -200,7 +201,7 @@ def _coloured(
     if JITTER == "hsv":
         colours = jitter_hsv(colours, numbers + _JITTER)
     if JITTER == "contrast":
-        block, num_blocks = tl.arange(0, SUMS), tl.num_programs(0)
+        block, num_blocks = tl.arange(0, SUMS), tl.cdiv(num_pixels, BLOCK)
         partial = tl.load(sums + row * num_blocks + block, block < num_blocks, 0.0)
         colours = jitter_contrast(colours, numbers + _JITTER, 3, tl.sum(partial) / num_pixels)
     r, g, b = colours

@@ -7,8 +7,8 @@ Each picture has a row of COLUMNS float64 numbers, `table[i]`:
     FLIP 2        1 where the picture is mirrored first
     MATRIX 3-8    geometric operations: their matrix, see `affine`
 
-and 3 x 256 counts, `counts[i]`: how many of its pixels have each level of each channel; for `CONTRAST` just one number,
-the sum of its grey values.
+and 3 x 256 counts, `counts[i]`: how many of its pixels have each level of each channel; for `CONTRAST` just one
+number in the place of the first two, the sum of its grey values: 64 bits, which a picture of any size needs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from pipelines.augment.cuda_affine import byte, samples, transformed
-from pipelines.augment.cuda_pixels import load_pixels, places, store_pixels
+from pipelines.augment.cuda_pixels import block_of_picture, load_pixels, places, store_pixels
 from pipelines.batch import Operation
 
 OPERATION, ARGUMENT, FLIP, MATRIX, COLUMNS = 0, 1, 2, 3, 9
@@ -53,7 +53,7 @@ def statistics(
     UNIT: tl.constexpr,
 ) -> None:
     """Add a block's part to the counts of its picture, which begin at 0. Sums of whole numbers know no order."""
-    block, row = tl.program_id(0), tl.program_id(1)
+    block, row = block_of_picture(num_pixels, BLOCK)
     operation = tl.load(table + row * _COLUMNS + _OPERATION).to(tl.int32)
     units, (y, x) = places(block, width, BLOCK, UNIT)
     mask = y * width + x < num_pixels
@@ -66,7 +66,8 @@ def statistics(
         tl.atomic_add(count + 512 + level, tl.histogram(b, 256, mask), sem="relaxed")
     elif operation == _CONTRAST:
         grey = _grey(load_pixels(pixels, row, num_pixels, width, units, False, BLOCK, UNIT))
-        tl.atomic_add(count, tl.sum(tl.where(mask, grey, 0)), sem="relaxed")
+        total = count.to(tl.pointer_type(tl.int64))
+        tl.atomic_add(total, tl.sum(tl.where(mask, grey, 0)).to(tl.int64), sem="relaxed")
 
 
 @triton.jit
@@ -85,7 +86,7 @@ def apply(
     UNIT: tl.constexpr,
 ) -> None:
     """Mirror a picture and carry out its operation, for a block of the result's pixels."""
-    block, row = tl.program_id(0), tl.program_id(1)
+    block, row = block_of_picture(height * width, BLOCK)
     numbers = table + row * _COLUMNS
     operation = tl.load(numbers + _OPERATION).to(tl.int32)
     argument = tl.load(numbers + _ARGUMENT).to(tl.float32)
@@ -126,9 +127,10 @@ def _grey(colours: tl.tuple) -> tl.tensor:
 
 
 @triton.jit
-def _mean(total: tl.tensor, num_pixels: int) -> tl.tensor:
+def _mean(counts: tl.tensor, num_pixels: int) -> tl.tensor:
     """Return the mean grey value, rounded as `ImageEnhance.Contrast` does: halves upwards."""
-    return ((tl.load(total).to(tl.int64) * 2 + num_pixels) // (num_pixels * 2)).to(tl.int32)
+    total = tl.load(counts.to(tl.pointer_type(tl.int64)))
+    return ((total * 2 + num_pixels) // (num_pixels * 2)).to(tl.int32)
 
 
 @triton.jit

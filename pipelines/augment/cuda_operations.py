@@ -74,7 +74,7 @@ class CudaOperations:
 
     def _count(self, pixels: torch.Tensor, table: torch.Tensor, counts: torch.Tensor) -> None:
         num, height, width = pixels.shape[:3]
-        statistics[triton.cdiv(height * width, _STATISTICS_BLOCK), num](
+        statistics[(num * triton.cdiv(height * width, _STATISTICS_BLOCK),)](
             pixels,
             table,
             counts,
@@ -88,7 +88,7 @@ class CudaOperations:
     def _apply(self, pixels: torch.Tensor, table: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         num, height, width = pixels.shape[:3]
         changed = torch.empty_like(pixels)
-        apply[triton.cdiv(height * width, _BLOCK), num](
+        apply[(num * triton.cdiv(height * width, _BLOCK),)](
             pixels,
             table,
             counts,

@@ -16,6 +16,16 @@ import triton.language as tl
 
 
 @triton.jit
+def block_of_picture(num_pixels: int, BLOCK: tl.constexpr) -> tuple[tl.tensor, tl.tensor]:
+    """Return which block a program handles, and of which picture: pictures follow each other, block by block.
+
+    Programs are numbered along one axis: along the others CUDA starts 65,535 at most, and batches may be larger.
+    """
+    num_blocks = tl.cdiv(num_pixels, BLOCK)
+    return tl.program_id(0) % num_blocks, tl.program_id(0) // num_blocks
+
+
+@triton.jit
 def places(block: tl.tensor, width: int, BLOCK: tl.constexpr, UNIT: tl.constexpr) -> tuple[tuple[tl.tensor, ...], ...]:
     """Return line and column of a block's units, int32 (BLOCK / UNIT,), and those of its pixels, int32 (BLOCK,).
 

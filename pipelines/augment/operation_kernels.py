@@ -52,7 +52,6 @@ def copy(pixels: Bytes, flip: NDArray[np.bool_], out: Bytes) -> None:
                     row[j] = source[j]
 
 
-@njit(cache=True, nogil=True)
 def adjust(pictures: Bytes, rows: Integers, operations: Integers, arguments: Floats) -> None:
     """Apply one operation to each of some pictures, in place.
 
@@ -62,44 +61,41 @@ def adjust(pictures: Bytes, rows: Integers, operations: Integers, arguments: Flo
         operations: int64 (m,), none of those that move pixels.
         arguments: float32 (m,).
     """
-    tables = np.empty((3, 256), np.uint8)
-    for i in range(rows.size):
-        picture, operation, argument = pictures[rows[i]], operations[i], arguments[i]
-        if operation == COLOR:
-            _color(picture, argument)
-        elif operation == SHARPNESS:
-            _sharpness(picture, argument)
-        else:
-            _tabulate(picture, operation, argument, tables)
-            _look_up(picture, tables)
+    _color(pictures, rows, operations, arguments)
+    _sharpness(pictures, rows, operations, arguments)
+    _change_levels(pictures, rows, operations, arguments)
 
 
 @njit(cache=True, nogil=True)
-def _look_up(picture: Bytes, tables: Bytes) -> None:
+def _change_levels(pictures: Bytes, rows: Integers, operations: Integers, arguments: Floats) -> None:
+    """Carry out all operations but two."""
+    tables = np.empty((3, 256), np.uint8)
     red, green, blue = tables[0], tables[1], tables[2]
-    for y in range(len(picture)):
-        row = picture[y]
-        for x in range(row.size // 3):
-            row[3 * x] = red[row[3 * x]]
-            row[3 * x + 1] = green[row[3 * x + 1]]
-            row[3 * x + 2] = blue[row[3 * x + 2]]
+    for i in range(rows.size):
+        picture, operation = pictures[rows[i]], operations[i]
+        if operation != COLOR and operation != SHARPNESS:
+            _tabulate(picture, operation, arguments[i], tables)
+            for y in range(len(picture)):
+                row = picture[y]
+                for x in range(row.size // 3):
+                    row[3 * x] = red[row[3 * x]]
+                    row[3 * x + 1] = green[row[3 * x + 1]]
+                    row[3 * x + 2] = blue[row[3 * x + 2]]
 
 
 @njit(cache=True, nogil=True)
 def _tabulate(picture: Bytes, operation: int, argument: F, tables: Bytes) -> None:
-    if operation == AUTO_CONTRAST:
+    if AUTO_CONTRAST <= operation <= EQUALIZE:
         histograms = _histograms(picture)
         for channel in range(3):
-            _stretch(histograms[channel], tables[channel])
-    elif operation == EQUALIZE:
-        histograms = _histograms(picture)
-        for channel in range(3):
-            _flatten(histograms[channel], tables[channel])
+            if operation == EQUALIZE:
+                _flatten(histograms[channel], tables[channel])
+            else:
+                _stretch(histograms[channel], tables[channel])
     else:
         mean = _mean_grey(picture) if operation == CONTRAST else 0
         for level in range(256):
-            for channel in range(3):
-                tables[channel, level] = _level(operation, argument, mean, level)
+            tables[:, level] = _level(operation, argument, mean, level)
 
 
 @njit(cache=True, nogil=True)
@@ -180,31 +176,39 @@ def _mean_grey(picture: Bytes) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _color(picture: Bytes, factor: F) -> None:
+def _color(pictures: Bytes, rows: Integers, operations: Integers, factors: Floats) -> None:
     """Blend with grey."""
-    for y in range(len(picture)):
-        row = picture[y]
-        for x in range(row.size // 3):
-            red, green, blue = row[3 * x], row[3 * x + 1], row[3 * x + 2]
-            grey = F(_grey(red, green, blue))
-            row[3 * x] = _blend(grey, F(red), factor)
-            row[3 * x + 1] = _blend(grey, F(green), factor)
-            row[3 * x + 2] = _blend(grey, F(blue), factor)
+    for i in range(rows.size):
+        if operations[i] != COLOR:
+            continue
+        picture, factor = pictures[rows[i]], factors[i]
+        for y in range(len(picture)):
+            row = picture[y]
+            for x in range(row.size // 3):
+                red, green, blue = row[3 * x], row[3 * x + 1], row[3 * x + 2]
+                grey = F(_grey(red, green, blue))
+                row[3 * x] = _blend(grey, F(red), factor)
+                row[3 * x + 1] = _blend(grey, F(green), factor)
+                row[3 * x + 2] = _blend(grey, F(blue), factor)
 
 
 @njit(cache=True, nogil=True)
-def _sharpness(picture: Bytes, factor: F) -> None:
+def _sharpness(pictures: Bytes, rows: Integers, operations: Integers, factors: Floats) -> None:
     """Blend with a mean of 3 x 3 pixels, the middle one counting five times; the border stays as it is."""
-    height, size = picture.shape
+    height, size = pictures.shape[1:]
     above, here, sums = np.empty(size, np.uint8), np.empty(size, np.uint8), np.empty(size, np.int32)
-    for y in range(height - 1):
-        row = picture[y]
-        for j in range(size):
-            here[j] = row[j]
-        if y > 0:
-            _add(above, here, picture[y + 1], sums)
-            _sharpen_row(sums, here, factor, row)
-        above, here = here, above
+    for i in range(rows.size):
+        if operations[i] != SHARPNESS:
+            continue
+        picture = pictures[rows[i]]
+        for y in range(height - 1):
+            row = picture[y]
+            for j in range(size):
+                here[j] = row[j]
+            if y > 0:
+                _add(above, here, picture[y + 1], sums)
+                _sharpen_row(sums, here, factors[i], row)
+            above, here = here, above
 
 
 @njit(cache=True, nogil=True)

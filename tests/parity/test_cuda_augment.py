@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from cuda_cases import FINAL_CASES, FinalCase, compiled
+from cuda_cases import FINAL_CASES, MANY_ROWS, FinalCase, Launches, compiled
 
 from pipelines.augment.reference import ReferenceAugment
 
@@ -45,6 +45,17 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
 @pytest.mark.parametrize("name", FINAL_CASES)
 def test_interpreted_kernels_equal_the_reference(name: str, interpreted: dict[str, torch.Tensor]) -> None:
     _assert_is_reference(interpreted[name], FINAL_CASES[name])
+
+
+def test_more_rows_can_be_launched_than_other_axes_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.augment import cuda
+
+    launches = Launches()
+    monkeypatch.setattr(cuda, "_sum_grey", launches)
+    monkeypatch.setattr(cuda, "_augment", launches)
+    cuda.CudaAugment(MANY_ROWS.spec, device=torch.device("cpu"), dtype=torch.float32, train=True)(*MANY_ROWS.batch())
+    assert len(launches.grids) == 2
+    assert launches.are_within_limits()
 
 
 TYPES = {"pixels": "*u8", "table": "*fp32", "firsts": "*fp32", "sums": "*fp32", "images": "*fp16"}
@@ -107,6 +118,19 @@ def test_device_equals_the_reference(name: str, dtype: torch.dtype) -> None:
     pixels, plan = case.batch()
     augment = CudaAugment(case.spec, device=device, dtype=dtype, train=case.train)
     _assert_is_reference(augment(pixels.to(device), plan), case)
+
+
+@pytest.mark.gpu
+def test_device_takes_more_rows_than_other_axes_have() -> None:
+    """Beside the CPU's fast path: the reference of so many rows takes long."""
+    from pipelines.augment.cpu import CpuAugment
+    from pipelines.augment.cuda import CudaAugment
+
+    device = torch.device("cuda", 0)
+    pixels, plan = MANY_ROWS.batch()
+    augment = CudaAugment(MANY_ROWS.spec, device=device, dtype=torch.float32, train=True)
+    expected = CpuAugment(MANY_ROWS.spec, dtype=torch.float32, train=True)(pixels, plan)
+    torch.testing.assert_close(augment(pixels.to(device), plan).cpu(), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.gpu

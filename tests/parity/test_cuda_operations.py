@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from cuda_cases import FILL, INTERPOLATIONS, compiled, operation_batches
+from cuda_cases import FILL, INTERPOLATIONS, Launches, compiled, light_picture, operation_batches
+from operation_cases import operations_plan
 
 from pipelines.augment.reference_operations import reference_operations
 from pipelines.batch import BatchPlan, Operation
@@ -32,8 +34,27 @@ def test_interpreted_kernels_are_pillow(tmp_path: Path) -> None:
     script = Path(__file__).with_name("interpreted_cuda_operations.py")
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
     subprocess.run([sys.executable, script, tmp_path / "out.pt"], env=environment, check=True, timeout=250)
-    for result, (interpolation, pixels, plan) in zip(torch.load(tmp_path / "out.pt"), operation_batches(), strict=True):
+    batches = [*operation_batches(), ("nearest", *light_picture())]
+    for result, (interpolation, pixels, plan) in zip(torch.load(tmp_path / "out.pt"), batches, strict=True):
         _assert_is_pillow(result, interpolation, pixels, plan)
+
+
+def _many_rows() -> tuple[torch.Tensor, BatchPlan]:
+    """Return more rows than CUDA has places along any axis of a grid but the first; some need statistics."""
+    num = 70_000
+    plan = operations_plan([[Operation.CONTRAST], [Operation.INVERT]] * (num // 2), [[0.5]] * num)
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (num, 2, 4, 3), dtype=np.uint8)), plan
+
+
+def test_more_rows_can_be_launched_than_other_axes_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.augment import cuda_operations
+
+    launches = Launches()
+    monkeypatch.setattr(cuda_operations, "statistics", launches)
+    monkeypatch.setattr(cuda_operations, "apply", launches)
+    cuda_operations.CudaOperations("nearest", FILL, torch.device("cpu"))(*_many_rows())
+    assert len(launches.grids) == 2
+    assert launches.are_within_limits()
 
 
 @pytest.mark.slow
@@ -71,7 +92,11 @@ def test_device_is_pillow_and_host_does_not_wait() -> None:
     from pipelines.augment.cuda_operations import CudaOperations
 
     device = torch.device("cuda", 0)
-    for interpolation, pixels, plan in operation_batches():
+    for interpolation, pixels, plan in (
+        *operation_batches(),
+        ("nearest", *light_picture()),
+        ("nearest", *_many_rows()),
+    ):
         operations = CudaOperations(interpolation, FILL, device)
         there = pixels.to(device)
         _assert_is_pillow(operations(there, plan), interpolation, pixels, plan)

@@ -115,7 +115,7 @@ def test_weights_may_be_in_any_unit() -> None:
         np.testing.assert_array_equal(drawn, expected)
 
 
-@pytest.mark.parametrize("fields", [{"block": 2**63}, {"pool": 2**63}, {"block": 100, "pool": 1}])
+@pytest.mark.parametrize("fields", [{"block": 2**31 - 1}, {"pool": 2**31 - 1}, {"block": 100, "pool": 1}])
 def test_a_block_or_pool_as_large_as_the_split_is_all_of_it(fields: dict[str, int]) -> None:
     ids = order("blocks", **fields).ids(0, np.arange(100))
     np.testing.assert_array_equal(np.sort(ids), np.arange(100))
