@@ -32,7 +32,8 @@ def _ours(recipe: Recipe, device: torch.device, images: torch.Tensor, labels: to
         for _ in range(steps):
             with precision.autocast():
                 loss = loss_function(forward(images), labels, weight)
-            precision.step(loss, optimizer)
+            precision.backward(loss)
+            precision.step(optimizer)
         return steps * len(labels)
 
     compiled = " compiled" if recipe.compile else ""

@@ -16,4 +16,4 @@ def counted(number: int, singular: str, plural: str = "") -> str:
 
 def rule(message: str) -> str:
     """Return which rule a value breaks, by a message of pydantic: `it should be greater than 0`."""
-    return message.removeprefix("Value error, ").replace("Input should", "it should")
+    return message.replace("Value error, ", "").replace("Input should", "it should")

@@ -7,43 +7,85 @@ import warnings
 import torch
 from torch import nn
 
-from fastbot import schedules
-from fastbot.losses import CrossEntropy
+from fastbot.averaging import Average, build_average
+from fastbot.clipping import Clip, build_clip
+from fastbot.criteria import Criterion, Supervised, WithAuxiliaryHead
+from fastbot.distillation import Distilled, Teacher
+from fastbot.losses import Loss, build_loss
+from fastbot.models.batch_norm import with_bn_batch
 from fastbot.models.registry import build_model
-from fastbot.optimizers import nag
-from fastbot.precision import Precision, build_precision
-from fastbot.recipe import Cosine, Recipe
-from fastbot.schedules import Schedule
-
-_HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+from fastbot.optimizers import build_optimizer
+from fastbot.precision import DTYPES, Precision, build_precision
+from fastbot.recipe import Recipe
+from fastbot.schedules import Schedule, build_schedule
+from fastbot.specs import TeacherSpec
 
 
 def model_on(recipe: Recipe, num_classes: int, device: torch.device) -> nn.Module:
     """Return the recipe's model on its device and in its memory format; draws from torch's global generator."""
+    spec = recipe.model
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    model = build_model(recipe.model.name, num_classes, recipe.model.init, recipe.model.zero_gamma)
+    model = build_model(
+        spec.name,
+        num_classes,
+        spec.init,
+        spec.zero_gamma,
+        drop_path=spec.drop_path,
+        dropout=spec.dropout,
+        aux_head=spec.aux_weight > 0,
+        blur_pool=spec.blur_pool,
+    )
     return model.to(device).to(memory_format=layout)
 
 
-def loss_of(recipe: Recipe) -> CrossEntropy:
+def trained_model_on(recipe: Recipe, num_classes: int, device: torch.device, world_size: int) -> nn.Module:
+    """Return `model_on`'s model with the batch norm that training needs; its state dict has the same keys."""
+    model, parts = model_on(recipe, num_classes, device), recipe.micro_batches
+    rows = recipe.data.global_batch_size // world_size // parts
+    return with_bn_batch(model, recipe.model.bn_batch, rows, world_size, parts)
+
+
+def loss_of(recipe: Recipe) -> Loss:
     """Return the loss: (logits, targets, weight) to a scalar."""
-    return CrossEntropy(recipe.loss.label_smoothing)
+    return build_loss(recipe.loss)
+
+
+def criterion_of(recipe: Recipe, teacher: Teacher | None) -> Criterion:
+    """Return what the loop minimizes: the loss, and what a teacher or an auxiliary head adds to it.
+
+    Args:
+        recipe: whose.
+        teacher: the one that the recipe names, if it does.
+    """
+    loss, spec = loss_of(recipe), recipe.distillation
+    criterion: Criterion = Supervised(loss)
+    if isinstance(spec, TeacherSpec):
+        assert teacher is not None, "the recipe has a teacher"
+        criterion = Distilled(criterion, teacher, spec.temperature, spec.hard_weight, spec.soft_weight)
+    if recipe.model.aux_weight > 0:
+        criterion = WithAuxiliaryHead(criterion, loss, recipe.model.aux_weight)
+    return criterion
 
 
 def optimizer_of(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer over a model that is on its device and in its memory format."""
-    spec = recipe.optimizer
-    return nag(model, recipe.learning_rate, spec.momentum, spec.weight_decay, spec.bias_decay)
+    return build_optimizer(recipe.optimizer, recipe.learning_rate, model)
+
+
+def clip_of(recipe: Recipe, model: nn.Module) -> Clip:
+    """Return what bounds the gradients."""
+    return build_clip(recipe.clip, model)
+
+
+def average_of(recipe: Recipe, model: nn.Module) -> Average:
+    """Return what is evaluated: the model, or a moving average of its weights."""
+    ema = recipe.ema
+    return build_average(model, None) if ema is None else build_average(model, ema.decay, ema.every)
 
 
 def schedule_of(recipe: Recipe, steps_per_epoch: int) -> Schedule:
     """Return the learning rate as a function of the step, its durations in steps."""
-    spec, peak = recipe.schedule, recipe.learning_rate
-    warmup = spec.warmup.steps(steps_per_epoch)
-    if isinstance(spec, Cosine):
-        return schedules.Cosine(peak, recipe.epochs.steps(steps_per_epoch), warmup)
-    milestones = tuple(milestone.steps(steps_per_epoch) for milestone in spec.milestones)
-    return schedules.StepDecay(peak, milestones, warmup, spec.factor)
+    return build_schedule(recipe.schedule, recipe.learning_rate, recipe.epochs, steps_per_epoch)
 
 
 def precision_of(recipe: Recipe, device: torch.device) -> Precision:
@@ -59,4 +101,4 @@ def precision_of(recipe: Recipe, device: torch.device) -> Precision:
 
 def image_dtype_of(recipe: Recipe, device: torch.device) -> torch.dtype:
     """Return the type of a batch's images: half where a GPU computes in it anyway, which halves what it reads."""
-    return _HALF.get(recipe.precision.kind, torch.float32) if device.type == "cuda" else torch.float32
+    return DTYPES[recipe.precision.kind] if device.type == "cuda" else torch.float32

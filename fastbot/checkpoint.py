@@ -1,6 +1,7 @@
 """Checkpoints: whole or absent, and refused when they belong to another training.
 
 RUN/checkpoints/step-00001200/model.safetensors    weights and batch-norm statistics
+average.safetensors  their moving average, where the recipe has one: then this is what is evaluated
 state.pt             optimizer, scaler, sums, position (loads with weights_only=True)
 checkpoint.json      what it was trained with
 RUN/checkpoints/last -> step-00001200
@@ -63,6 +64,7 @@ class Identity:
         recipe: the resolved recipe as plain values, to name what differs.
         class_names: by label.
         conditions: see `Conditions`.
+        teacher: digest of the weights that teach, empty without a teacher.
     """
 
     training_digest: str
@@ -70,6 +72,7 @@ class Identity:
     recipe: dict[str, Any]
     class_names: tuple[str, ...]
     conditions: Conditions
+    teacher: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +82,21 @@ class Checkpoint:
     Attributes:
         path: its folder.
         weights: the model's state dict.
+        average: that of its moving average; empty without one.
         state: everything else that training needs, as it was saved.
         identity: what it belongs to.
     """
 
     path: Path
     weights: dict[str, torch.Tensor]
+    average: dict[str, torch.Tensor]
     state: dict[str, Any]
     identity: Identity
+
+    @property
+    def evaluated(self) -> dict[str, torch.Tensor]:
+        """The weights that evaluations score and exports hold: the average, or the model's own."""
+        return self.average or self.weights
 
 
 class CheckpointFolder:
@@ -99,7 +109,16 @@ class CheckpointFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def save(self, step: int, model: nn.Module, state: Mapping[str, Any], identity: Identity, *, best: bool) -> Path:
+    def save(
+        self,
+        step: int,
+        model: nn.Module,
+        state: Mapping[str, Any],
+        identity: Identity,
+        *,
+        best: bool,
+        average: Mapping[str, torch.Tensor] | None = None,
+    ) -> Path:
         """Write a checkpoint aside, sync it, and only then let `last` (and `best`) point to it.
 
         Args:
@@ -108,6 +127,7 @@ class CheckpointFolder:
             state: plain values and tensors.
             identity: what it belongs to.
             best: whether it is the best so far.
+            average: the state dict of the model's moving average, where there is one.
 
         Raises:
             CheckpointError: it could not be written; the earlier ones stand.
@@ -117,7 +137,7 @@ class CheckpointFolder:
         try:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
-            _write(aside, model, dict(state), identity)
+            _write(aside, {"model": model.state_dict(), "average": average or {}}, dict(state), identity)
             if target.exists():  # the same step again, after a resume: the same content
                 shutil.rmtree(target)
             aside.rename(target)
@@ -180,8 +200,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         identity["class_names"] = tuple(identity["class_names"])
         identity["conditions"] = Conditions(**identity["conditions"])
         weights = load_file(path / "model.safetensors")
+        average = load_file(file) if (file := path / "average.safetensors").is_file() else {}
         state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-        return Checkpoint(path, weights, state, Identity(**identity))
+        return Checkpoint(path, weights, average, state, Identity(**identity))
     except (
         EOFError,
         OSError,
@@ -214,6 +235,11 @@ def refuse_another_training(checkpoint: Checkpoint, identity: Identity) -> None:
             f"checkpoint {checkpoint.path} is of another recipe: {training_changes(saved.recipe, identity.recipe)}. "
             "Resume with the recipe it was started with, or choose another --out"
         )
+    if saved.teacher != identity.teacher:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path} was trained with another teacher: the weights behind distillation.teacher "
+            "have changed. Bring them back, or choose another --out"
+        )
     if saved.manifest_digest != identity.manifest_digest:
         raise CheckpointError(
             f"checkpoint {checkpoint.path} was trained on another store (their manifests differ). "
@@ -231,13 +257,17 @@ def changed_conditions(checkpoint: Checkpoint, conditions: Conditions) -> list[s
     ]
 
 
-def _write(folder: Path, model: nn.Module, state: dict[str, Any], identity: Identity) -> None:
+def _write(
+    folder: Path, state_dicts: Mapping[str, Mapping[str, torch.Tensor]], state: dict[str, Any], identity: Identity
+) -> None:
     import torch
     from safetensors.torch import save_file
 
-    # safetensors stores plain contiguous tensors; channels-last weights are laid out again when loaded.
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
+    for name, weights in state_dicts.items():
+        if weights:
+            # safetensors stores plain contiguous tensors; channels-last weights are laid out again when loaded.
+            plain = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+            save_file(plain, folder / f"{name}.safetensors")
     torch.save(state, folder / "state.pt")
     header = {"format": _FORMAT, "identity": asdict(identity)}
     (folder / "checkpoint.json").write_text(json.dumps(header, indent=1))

@@ -13,8 +13,8 @@ from fastbot.checkpoint import Identity
 from fastbot.display import Display
 from fastbot.errors import RunError
 from fastbot.metrics import Reading
-from fastbot.recipe import Duration, RunSpec
 from fastbot.runs import Journal, RunFolder
+from fastbot.specs import Duration, RunSpec
 from fastbot.trainer import Trainer
 
 
@@ -166,7 +166,8 @@ class Save:
             state = self._trainer.state() | {"results": asdict(self._results)}
             _check_finite(float(state["sums"].sum()), self._saved_step, step)
             if self._trainer.ranks.is_first:
-                self._run.checkpoints.save(step, self._trainer.bare, state, self._identity, best=best)
+                average = self._trainer.average.state_dict()
+                self._run.checkpoints.save(step, self._trainer.bare, state, self._identity, best=best, average=average)
             self._trainer.ranks.barrier()
         self._saved_step, self.saved_at = step, time.monotonic()
 

@@ -10,11 +10,13 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from fastbot.clipping import Clip, NoClip
 from fastbot.errors import RecipeError
 
 Format = Literal["fp32", "bf16", "fp16"]
 
-_AUTOCAST_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_NO_CLIP = NoClip()
+DTYPES: dict[Format, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +40,28 @@ class Precision:
 
     def autocast(self) -> torch.autocast:
         """Return the context for forward pass and loss; it does nothing in fp32."""
-        return torch.autocast(self.device_type, _AUTOCAST_DTYPES[self.name], enabled=self.name != "fp32")
+        return torch.autocast(self.device_type, DTYPES[self.name], enabled=self.name != "fp32")
 
-    def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Backpropagate, update the parameters and drop the gradients, all without a host synchronization.
-
-        In fp16 the loss is scaled first, and an update whose gradients are not finite is skipped, on the device.
+    def backward(self, loss: torch.Tensor, share: torch.Tensor | None = None) -> None:
+        """Add the loss's gradients, times `share`, to the parameters'; in fp16 they are scaled.
 
         Args:
             loss: scalar, computed under `autocast`; its graph is consumed.
+            share: float32 scalar on the same device; None for 1.
+        """
+        self.scaler.scale(loss).backward(share)  # type: ignore[no-untyped-call]
+
+    def step(self, optimizer: torch.optim.Optimizer, clip: Clip = _NO_CLIP) -> None:
+        """Update the parameters and drop the gradients, all without a host synchronization.
+
+        In fp16 an update whose gradients are not finite is skipped, on the device.
+
+        Args:
             optimizer: one whose step takes `grad_scale` and `found_inf` tensors, as torch's fused SGD does.
                 With any other, torch's scaler reads `found_inf` back to the host in every step.
+            clip: bounds the gradients first.
         """
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        clip(self.scaler, optimizer)
         self.scaler.step(optimizer)
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)

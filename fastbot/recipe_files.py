@@ -34,7 +34,20 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: no such recipe, not TOML, an unknown key, or a value of the wrong type or range.
     """
-    recipe = _validate(_with_parent(name), name)
+    return override_recipe(_validate(_with_parent(name), name), overrides, name)
+
+
+def override_recipe(recipe: Recipe, overrides: Sequence[str], name: str) -> Recipe:
+    """Return a recipe with overrides applied.
+
+    Args:
+        recipe: which one.
+        overrides: as for `load_recipe`.
+        name: of the recipe, for messages.
+
+    Raises:
+        RecipeError: an unknown key, or a value of the wrong type or range.
+    """
     if not overrides:
         return recipe
     values = recipe.as_dict()  # with defaults written out, so that an override finds the table it changes
@@ -65,6 +78,7 @@ def _with_parent(name: str) -> dict[str, Any]:
     base = _read(parent)
     if "parent" in base:
         raise RecipeError(f"recipe {name}: its parent {parent} has a parent itself; one level is allowed")
+    base.pop("paper", None)  # what its parent's source reports is not about this recipe
     return _merge(base, values)
 
 
@@ -81,7 +95,7 @@ def _read(name: str) -> dict[str, Any]:
         raise RecipeError(f"recipe {name} is not TOML: {error}") from error
     raise RecipeError(
         f"there is no recipe {name}.{_nearest(name, recipe_names())} "
-        f"Packaged recipes: {', '.join(recipe_names())}; or give the path of a .toml file"
+        f"`fastbot recipes` lists all {len(recipe_names())}; or give the path of a .toml file"
     )
 
 

@@ -9,18 +9,29 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fastbot.build import loss_of, model_on, optimizer_of, precision_of, schedule_of
+from fastbot.build import (
+    average_of,
+    clip_of,
+    criterion_of,
+    loss_of,
+    optimizer_of,
+    precision_of,
+    schedule_of,
+    trained_model_on,
+)
+from fastbot.distillation import Teacher
 from fastbot.distributed import Ranks
 from fastbot.errors import CheckpointError, RecipeError
 from fastbot.evaluate import evaluate
 from fastbot.metrics import Sums, build_wait_clock
+from fastbot.micro_batches import Part, build_split
 from fastbot.optimizers import set_learning_rate
 from fastbot.recipe import Recipe
 from pipelines.batch import Batch
@@ -74,11 +85,13 @@ class Trainer:
         train_data, eval_data: this rank's pipelines.
         num_classes: of the store.
         ranks: this process among all of the run.
+        teacher: the one that the recipe names, if it does.
 
     Attributes:
         step: optimizer steps done.
         total_steps: optimizer steps of the whole training.
         bare: the model itself; `model` is what the loop calls, perhaps compiled and under DDP.
+        average: what is evaluated: the model, or a moving average of its weights.
         sums: weighted loss and hits since the last reading, on the device.
         waited: how long the device waited for data.
         clock: seconds spent training, without evaluating and saving.
@@ -86,7 +99,13 @@ class Trainer:
     """
 
     def __init__(
-        self, recipe: Recipe, train_data: Pipeline, eval_data: Pipeline, num_classes: int, ranks: Ranks
+        self,
+        recipe: Recipe,
+        train_data: Pipeline,
+        eval_data: Pipeline,
+        num_classes: int,
+        ranks: Ranks,
+        teacher: Teacher | None = None,
     ) -> None:
         self.recipe, self.ranks = recipe, ranks
         self.train_data, self.eval_data = train_data, eval_data
@@ -95,13 +114,20 @@ class Trainer:
         if self.total_steps == 0:
             raise RecipeError(f"epochs is {recipe.epochs}: no step at all with {train_data.steps_per_epoch} an epoch")
 
+        self.split = build_split(recipe.micro_batches, recipe.data.global_batch_size // ranks.world_size, ranks.device)
         torch.manual_seed(recipe.seed)  # for the initial weights
-        self.bare = model_on(recipe, num_classes, ranks.device)
-        self.loss = loss_of(recipe)
+        self.bare = trained_model_on(recipe, num_classes, ranks.device, ranks.world_size)
+        self.loss = loss_of(recipe)  # of evaluations; training minimizes the criterion
+        self.criterion = criterion_of(recipe, teacher)
         self.optimizer = optimizer_of(recipe, self.bare)
+        self.clip = clip_of(recipe, self.bare)
+        self.average = average_of(recipe, self.bare)
         self.schedule = schedule_of(recipe, train_data.steps_per_epoch)
         self.precision = precision_of(recipe, ranks.device)
-        self.model = _wrapped(self.bare, recipe, ranks)
+        parallel = _parallel(self.bare, ranks)
+        # Ranks exchange gradients in the backward pass of a batch's last part only.
+        self._local = parallel.no_sync if isinstance(parallel, DistributedDataParallel) else nullcontext
+        self.model: nn.Module = torch.compile(parallel) if recipe.compile else parallel  # type: ignore[assignment]
 
         self.sums = Sums(ranks.device)
         self.waited = build_wait_clock(ranks.device)
@@ -123,28 +149,34 @@ class Trainer:
         for batch in batches:
             torch.manual_seed(_step_seed(self.recipe.seed, self.step, self.ranks.rank))
             set_learning_rate(self.optimizer, self.schedule(self.step))
-            loss, logits = self._forward(batch)
-            self.precision.step(loss, self.optimizer)
-            self.sums.update(loss, logits, batch.labels, batch.weight)
+            for part in self.split(batch):
+                self._accumulate(part)
+            self.precision.step(self.optimizer, self.clip)
             self.step += 1
+            self.average.update(self.step)
             for hook in after_step:
                 hook(self.step)
             if self.step == self.total_steps:
                 return
 
-    def _forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        with self.precision.autocast():
-            logits = self.model(batch.images)
-            return self.loss(logits, batch.targets, batch.weight), logits
+    def _accumulate(self, part: Part) -> None:
+        """Add a part's gradients, and its loss and hits to the sums."""
+        batch = part.batch
+        with nullcontext() if part.is_last else self._local():
+            with self.precision.autocast():
+                loss, logits = self.criterion(self.model(batch.images), batch)
+            self.precision.backward(loss, part.share)
+        self.sums.update(loss, logits, batch.labels, batch.weight)
 
     def evaluate(self) -> dict[str, float]:
         """Score the validation split; every rank must call it."""
-        self.ranks.average_batch_norm_statistics(self.bare)
-        return evaluate(self.bare, self.eval_data, self.loss, self.precision, self.ranks)
+        self._average_statistics()
+        flip = self.recipe.run.eval_flip
+        return evaluate(self.average.model, self.eval_data, self.loss, self.precision, self.ranks, flip=flip)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint carries besides weights; every rank must call it."""
-        self.ranks.average_batch_norm_statistics(self.bare)
+        self._average_statistics()
         return {
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
@@ -155,6 +187,11 @@ class Trainer:
             "wall_s": self.wall.seconds(),
             "bad_pictures": self._bad_pictures(),
         }
+
+    def _average_statistics(self) -> None:
+        self.ranks.average_batch_norm_statistics(self.bare)
+        if self.average.model is not self.bare:
+            self.ranks.average_batch_norm_statistics(self.average.model)
 
     def summary(self) -> dict[str, Any]:
         """Return how the training went; every rank must call it.
@@ -180,7 +217,9 @@ class Trainer:
         pipelines = {"train": self.train_data, "eval": self.eval_data}
         return {name: self.ranks.union(data.bad_pictures.ids, data.num_samples) for name, data in pipelines.items()}
 
-    def load_state(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+    def load_state(
+        self, weights: dict[str, torch.Tensor], average: dict[str, torch.Tensor], state: dict[str, Any]
+    ) -> None:
         """Go back to where a checkpoint stands.
 
         Raises:
@@ -188,6 +227,7 @@ class Trainer:
         """
         try:
             self.bare.load_state_dict(weights)
+            self.average.load_state_dict(average)
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"the checkpoint does not fit {self.recipe.model.name}: {error}") from error
@@ -216,12 +256,12 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
     return (word ^ (word >> 31)) % 2**63
 
 
-def _wrapped(model: nn.Module, recipe: Recipe, ranks: Ranks) -> nn.Module:
-    if ranks.world_size > 1:
-        # Batch-norm statistics are averaged before an evaluation or a checkpoint, not broadcast in every step.
-        devices = [ranks.device] if ranks.device.type == "cuda" else None
-        with warnings.catch_warnings():
-            # torch 2.14 announces another name for broadcast_buffers and asks to keep this one until then.
-            warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-            model = DistributedDataParallel(model, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
-    return torch.compile(model) if recipe.compile else model  # type: ignore[return-value]
+def _parallel(model: nn.Module, ranks: Ranks) -> nn.Module:
+    if ranks.world_size == 1:
+        return model
+    # Batch-norm statistics are averaged before an evaluation or a checkpoint, not broadcast in every step.
+    devices = [ranks.device] if ranks.device.type == "cuda" else None
+    with warnings.catch_warnings():
+        # torch 2.14 announces another name for broadcast_buffers and asks to keep this one until then.
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+        return DistributedDataParallel(model, devices, broadcast_buffers=False, gradient_as_bucket_view=True)

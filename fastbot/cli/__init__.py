@@ -16,7 +16,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from datasets_tools.errors import DataError
-from fastbot.cli import bench, convert, doctor, evaluate, recipes, store, train
+from fastbot.cli import (
+    ablate,
+    bench,
+    convert,
+    doctor,
+    evaluate,
+    export,
+    import_weights,
+    models,
+    predict,
+    recipes,
+    store,
+    train,
+)
 from fastbot.cli.failures import UsageError, fail, refuse
 from fastbot.cli.versions import versions
 from fastbot.errors import FastbotError, ModelError, RecipeError
@@ -33,8 +46,13 @@ app = typer.Typer(
 app.add_typer(convert.app, name="convert")
 app.add_typer(store.app, name="store")
 app.command(name="train")(train.train)
+app.command(name="ablate")(ablate.ablate)
 app.command(name="eval")(evaluate.evaluate)
+app.command(name="predict")(predict.predict)
+app.command(name="export")(export.export)
+app.command(name="import")(import_weights.import_weights)
 app.command(name="recipes")(recipes.recipes)
+app.command(name="models")(models.models)
 app.command(name="doctor")(doctor.doctor)
 app.command(name="bench", context_settings=bench.PASS_THROUGH)(bench.bench)
 

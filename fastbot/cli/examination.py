@@ -28,8 +28,9 @@ from fastbot.diagnosis.stages import Sample
 from fastbot.distributed import cores, pick_device
 from fastbot.errors import RunError
 from fastbot.models.registry import build_model
-from fastbot.recipe import ModelSpec, PrecisionSpec, Recipe
+from fastbot.recipe import Recipe
 from fastbot.recipe_files import load_recipe
+from fastbot.specs import ModelSpec, PrecisionSpec
 from pipelines.backends import choose
 from pipelines.compilation import announce_compilation
 from pipelines.errors import BackendUnavailable

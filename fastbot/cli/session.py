@@ -16,9 +16,12 @@ from datasets_tools.wording import counted
 from fastbot.build import image_dtype_of
 from fastbot.checkpoint import Conditions, Identity
 from fastbot.cli.versions import versions
+from fastbot.distillation import Teacher
 from fastbot.distributed import Ranks, cores
 from fastbot.errors import RunError
-from fastbot.recipe import Duration, Recipe
+from fastbot.recipe import Recipe
+from fastbot.specs import Duration, TeacherSpec
+from fastbot.teachers import load_teacher
 from pipelines.backends.choose import Choice, choose
 from pipelines.bad_pictures import OnBadImage
 from pipelines.pipeline import Pipeline, Place, open_eval, open_train
@@ -62,8 +65,21 @@ class Session:
         """Return the evaluation pipeline of a split."""
         return open_eval(self.store.split(split), self.recipe.data, self.store.num_classes, self._place)
 
-    def identity(self) -> Identity:
-        """Return what checkpoints of this session belong to."""
+    def teacher(self) -> tuple[Teacher | None, str]:
+        """Return the teacher that the recipe names, if it does, and the digest of its weights."""
+        spec = self.recipe.distillation
+        if not isinstance(spec, TeacherSpec):
+            return None, ""
+        precision = self.recipe.precision.kind
+        teacher, identity = load_teacher(spec, self.store.class_names, self.recipe.data, self.ranks.device, precision)
+        return teacher, identity.sha256
+
+    def identity(self, teacher: str) -> Identity:
+        """Return what checkpoints of this session belong to.
+
+        Args:
+            teacher: digest of its weights.
+        """
         manifest = (self.store.path / MANIFEST_NAME).read_bytes()
         conditions = Conditions(
             versions=versions(),
@@ -79,6 +95,7 @@ class Session:
             recipe=self.recipe.resolved().as_dict(),
             class_names=self.store.class_names,
             conditions=conditions,
+            teacher=teacher,
         )
 
 
@@ -95,7 +112,17 @@ def describe(session: Session, say: Callable[[str], None]) -> None:
     say(f"model     {recipe.model.name}, {spec.crop_size} px, {recipe.epochs}, learning rate {recipe.learning_rate:g}")
     for milestone in _beyond(recipe):
         say(f"warning   schedule.milestones has {milestone}, beyond the end at {recipe.epochs}: it has no effect")
-    say(f"batch     {spec.global_batch_size} = {ranks.world_size} x {rows}; batch norm over {rows}{paper}")
+    parts = f" in {recipe.micro_batches} parts" if recipe.micro_batches > 1 else ""
+    seen = _seen(recipe, rows)
+    say(f"batch     {spec.global_batch_size} = {ranks.world_size} x {rows}{parts}; batch norm over {seen}{paper}")
+
+
+def _seen(recipe: Recipe, rows: int) -> str:
+    """Return how many pictures a batch norm normalizes over, of a rank's so many rows."""
+    asked = recipe.model.bn_batch
+    if asked == "sync":
+        return f"all {recipe.data.global_batch_size // recipe.micro_batches}"
+    return str(rows // recipe.micro_batches if asked == "micro_batch" else asked)
 
 
 def _beyond(recipe: Recipe) -> list[Duration]:

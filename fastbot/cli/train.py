@@ -143,8 +143,9 @@ def run_training(start: Start, backend: str, ranks: Ranks, *, on_bad_image: OnBa
         closing(session.open_train()) as train_data,
         closing(session.open_eval()) as eval_data,
     ):
-        trainer = Trainer(recipe, train_data, eval_data, session.store.num_classes, ranks)
-        identity = session.identity()
+        teacher, teacher_digest = session.teacher()
+        trainer = Trainer(recipe, train_data, eval_data, session.store.num_classes, ranks, teacher)
+        identity = session.identity(teacher_digest)
         results = Results()
         notes = _restore(run, trainer, identity, results) if start.resume else []
         ranks.barrier()  # every rank has looked at the folder before the first writes to it
@@ -186,7 +187,7 @@ def _restore(run: RunFolder, trainer: Trainer, identity: Identity, results: Resu
         notes.append(f"warning: {error}. Taking the best one instead")
         checkpoint = run.checkpoints.load("best")
     refuse_another_training(checkpoint, identity)
-    trainer.load_state(checkpoint.weights, checkpoint.state)
+    trainer.load_state(checkpoint.weights, checkpoint.average, checkpoint.state)
     for name, value in checkpoint.state["results"].items():
         setattr(results, name, value)
     notes.append(f"going on from step {trainer.step} of {trainer.total_steps}")

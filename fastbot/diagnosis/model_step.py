@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
 
+import numpy as np
 import torch
 
-from fastbot.build import image_dtype_of, loss_of, model_on, optimizer_of, precision_of
+from fastbot.build import clip_of, criterion_of, image_dtype_of, model_on, optimizer_of, precision_of
 from fastbot.diagnosis.clock import Clock, images_per_s
 from fastbot.recipe import Recipe
+from fastbot.specs import NoDistillation
+from pipelines.batch import Batch
 
 # Batch norm needs two pictures to normalize over.
 SMALLEST_BATCH = 2
@@ -34,7 +37,9 @@ class StepRate:
 
 
 def build_step(recipe: Recipe, num_classes: int, device: torch.device) -> Callable[[int], int]:
-    """Return what trains the recipe's model, not compiled, for a step on so many random images, and returns the number.
+    """Return what trains the recipe's model for a step on so many random images, and returns the number.
+
+    Not compiled, in one part, and without a teacher.
 
     Args:
         recipe: names the model, its precision and optimizer, and the size of its images.
@@ -42,7 +47,9 @@ def build_step(recipe: Recipe, num_classes: int, device: torch.device) -> Callab
         device: where it trains.
     """
     model = model_on(recipe, num_classes, device)
-    optimizer, loss_function, precision = optimizer_of(recipe, model), loss_of(recipe), precision_of(recipe, device)
+    optimizer, clip = optimizer_of(recipe, model), clip_of(recipe, model)
+    criterion = criterion_of(recipe.model_copy(update={"distillation": NoDistillation()}), None)
+    precision = precision_of(recipe, device)
     size, dtype = recipe.data.crop_size, image_dtype_of(recipe, device)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     images = torch.empty(0)
@@ -52,9 +59,11 @@ def build_step(recipe: Recipe, num_classes: int, device: torch.device) -> Callab
         if len(images) != batch_size:
             images = torch.randn(batch_size, 3, size, size, dtype=dtype, device=device).to(memory_format=layout)
         labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        batch = Batch(images, labels, labels, np.arange(batch_size), torch.ones(batch_size, device=device))
         with precision.autocast():
-            loss = loss_function(model(images), labels, torch.ones(batch_size, device=device))
-        precision.step(loss, optimizer)
+            loss, _ = criterion(model(images), batch)
+        precision.backward(loss)
+        precision.step(optimizer, clip)
         return batch_size
 
     return step

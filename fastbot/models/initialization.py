@@ -15,6 +15,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+_PRELU_SLOPE = 0.25  # MXNet's default, of a network with PReLU; GluonCV's networks have ReLU
+
 
 def initialize_paper(model: nn.Module) -> nn.Module:
     """Draw weights as Bag of Tricks says: Xavier uniform over channel counts.
@@ -29,13 +31,40 @@ def initialize_paper(model: nn.Module) -> nn.Module:
     Returns:
         The same model.
 
-    Source: BoT section 2.1. GluonCV's released code differs (`MSRAPrelu`: gaussian, fans with kernel area).
+    Source: BoT section 2.1. GluonCV's released code differs: see `initialize_gluoncv`.
     """
     for module in model.modules():
         if isinstance(module, _ConvNd):
             _fill_weight(module, bound=math.sqrt(6 / (module.in_channels + module.out_channels)))
         elif isinstance(module, nn.Linear):
             _fill_weight(module, bound=math.sqrt(6 / (module.in_features + module.out_features)))
+        else:
+            _reset_batch_norm(module)
+    return model
+
+
+def initialize_gluoncv(model: nn.Module) -> nn.Module:
+    """Draw weights as GluonCV's code does: MXNet's `MSRAPrelu` with its defaults.
+
+    Convolution and FC weights ~ N(0, v), v = 2 / (1 + 0.25^2) / ((fan_in + fan_out) / 2), where fans include the
+    kernel's area; in a grouped convolution fan_in counts the channels of one group. Biases are 0, batch norm gammas 1
+    and betas 0. Other layers are left alone.
+
+    Args:
+        model: changed in place.
+
+    Returns:
+        The same model.
+
+    Source: `initializer.py` of MXNet 1.3, which `train_imagenet.py` of GluonCV uses; BoT's text says Xavier.
+    """
+    for module in model.modules():
+        if isinstance(module, (_ConvNd, nn.Linear)):
+            area = module.weight[0, 0].numel()
+            fans = (module.weight.shape[0] + module.weight.shape[1]) * area
+            nn.init.normal_(module.weight, std=math.sqrt(2 / (1 + _PRELU_SLOPE**2) / (fans / 2)))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         else:
             _reset_batch_norm(module)
     return model

@@ -6,10 +6,12 @@ State-dict keys are those of torchvision (v1, B) and timm (C, D), so weights mov
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from fastbot.models.initialization import initialize_kaiming
 
@@ -57,12 +59,20 @@ def shortcut(in_channels: int, out_channels: int, stride: int, variant: Variant)
     return nn.Sequential(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
 
 
+def stochastic_depth(rate: float) -> nn.Module:
+    """Return what drops a residual branch, for each sample on its own, in training; kept ones grow by 1 / (1 - rate).
+
+    Source: Huang et al. 2016, arXiv 1603.09382, as timm's `DropPath` (which divides by the keep probability).
+    """
+    return cast(nn.Module, StochasticDepth(rate, mode="row")) if rate > 0 else nn.Identity()
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (ResNet-18 and -34)."""
 
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, stride: int, variant: Variant) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, variant: Variant, drop_path: float = 0.0) -> None:
         super().__init__()
         self.conv1 = conv(in_channels, width, 3, stride)
         self.bn1 = nn.BatchNorm2d(width)
@@ -70,11 +80,12 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut(in_channels, width, stride, variant)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, width * expansion, H / stride, W / stride) of x (N, in_channels, H, W)."""
         out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
+        out = self.drop_path(self.bn2(self.conv2(out)))
         out += self.downsample(x)
         return cast(Tensor, self.relu(out))
 
@@ -84,7 +95,7 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int, variant: Variant) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, variant: Variant, drop_path: float = 0.0) -> None:
         super().__init__()
         stride_1x1, stride_3x3 = (1, stride) if variant.stride_on_3x3 else (stride, 1)  # tweak B
         self.conv1 = conv(in_channels, width, 1, stride_1x1)
@@ -95,12 +106,13 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(width * self.expansion)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut(in_channels, width * self.expansion, stride, variant)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, width * expansion, H / stride, W / stride) of x (N, in_channels, H, W)."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
+        out = self.drop_path(self.bn3(self.conv3(out)))
         out += self.downsample(x)
         return cast(Tensor, self.relu(out))
 
@@ -127,11 +139,22 @@ def stem(variant: Variant) -> nn.Module:
     )
 
 
-def stage(block: Block, num_blocks: int, in_channels: int, width: int, stride: int, variant: Variant) -> nn.Sequential:
-    """Return `num_blocks` blocks, the first of which changes the size and the number of channels."""
-    first = block(in_channels, width, stride, variant)
-    rest = (block(width * block.expansion, width, 1, variant) for _ in range(num_blocks - 1))
+def stage(
+    block: Block, in_channels: int, width: int, stride: int, variant: Variant, drop_paths: Sequence[float]
+) -> nn.Sequential:
+    """Return one block for each rate of `drop_paths`; the first changes the size and the number of channels."""
+    first = block(in_channels, width, stride, variant, drop_paths[0])
+    rest = (block(width * block.expansion, width, 1, variant, rate) for rate in drop_paths[1:])
     return nn.Sequential(first, *rest)
+
+
+def drop_path_rates(last: float, blocks: Sequence[int]) -> list[list[float]]:
+    """Return each block's rate by stage: linear over all blocks of the network, from 0 in the first to `last`.
+
+    Source: RSB's `drop-path`, as timm 0.5.4's `make_blocks`: rate * index / (blocks - 1).
+    """
+    rates = iter([last * index / (sum(blocks) - 1) for index in range(sum(blocks))])
+    return [[next(rates) for _ in range(num_blocks)] for num_blocks in blocks]
 
 
 class ResNet(nn.Module):
@@ -145,22 +168,28 @@ class ResNet(nn.Module):
         depth: 18, 34, 50, 101 or 152.
         variant: which tweaks are on, usually one of `VARIANTS`.
         num_classes: width of the logits.
+        drop_path: stochastic depth of the last block, in [0, 1); see `drop_path_rates`.
+        dropout: before the classifier, in [0, 1).
 
     Source: BoT sections 4.1 and 4.2, figures 1 and 2. Outputs equal torchvision's (B) and timm's (C, D).
     """
 
-    def __init__(self, depth: Depth, variant: Variant, num_classes: int = 1000) -> None:
+    def __init__(
+        self, depth: Depth, variant: Variant, num_classes: int = 1000, drop_path: float = 0.0, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         block, blocks = STAGES[depth]
+        rates = drop_path_rates(drop_path, blocks)
         self.conv1 = stem(variant)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = stage(block, blocks[0], 64, 64, 1, variant)
-        self.layer2 = stage(block, blocks[1], 64 * block.expansion, 128, 2, variant)
-        self.layer3 = stage(block, blocks[2], 128 * block.expansion, 256, 2, variant)
-        self.layer4 = stage(block, blocks[3], 256 * block.expansion, 512, 2, variant)
+        self.layer1 = stage(block, 64, 64, 1, variant, rates[0])
+        self.layer2 = stage(block, 64 * block.expansion, 128, 2, variant, rates[1])
+        self.layer3 = stage(block, 128 * block.expansion, 256, 2, variant, rates[2])
+        self.layer4 = stage(block, 256 * block.expansion, 512, 2, variant, rates[3])
         self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
         self.fc = nn.Linear(512 * block.expansion, num_classes)
         initialize_kaiming(self)
 
@@ -168,4 +197,4 @@ class ResNet(nn.Module):
         """Return logits (N, num_classes) of images (N, 3, H, W); channels-last is kept throughout."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return cast(Tensor, self.fc(self.avgpool(x).flatten(1)))
+        return cast(Tensor, self.fc(self.dropout(self.avgpool(x).flatten(1))))

@@ -1,14 +1,19 @@
-"""`fastbot eval` on other splits and by other labels. The commands run in this process."""
+"""`fastbot eval` on other splits, by other labels and of other crops. The commands run in this process."""
 
 from __future__ import annotations
 
+import csv
 import io
+import json
+import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command import fastbot
 from PIL import Image
 from recipes import TINY_RECIPE
 from stores import StoredPicture, write_store
@@ -78,7 +83,9 @@ def scored(capsys: pytest.CaptureFixture[str], run: Path, data: Path, *more: str
     return printed.out[printed.out.index("scored ") :]
 
 
-def predictions(run: Path, pictures: Sequence[StoredPicture]) -> list[int]:
+def predictions(
+    run: Path, pictures: Sequence[StoredPicture], resize_size: int = 36, crop_size: int = 32, *, flip: bool = False
+) -> list[int]:
     """Return the class that the best model gives each picture, prepared by Pillow and torchvision alone."""
     folder = RunFolder(run)
     model = model_on(folder.recipe(), len(CLASSES), torch.device("cpu")).eval()
@@ -87,10 +94,15 @@ def predictions(run: Path, pictures: Sequence[StoredPicture]) -> list[int]:
         Image.frombytes("RGB", (SIZE, SIZE), sample.data) if sample.raw else Image.open(io.BytesIO(sample.data))
         for sample in pictures
     ]
-    crops = [np.asarray(functional.center_crop(functional.resize(image, 36), 32), np.float32) for image in images]
+    crops = [
+        np.asarray(functional.center_crop(functional.resize(image, resize_size), crop_size), np.float32)
+        for image in images
+    ]
     normalized = (np.stack(crops) - (123.68, 116.779, 103.939)) / (58.393, 57.12, 57.375)
+    batch = torch.from_numpy(normalized).float().permute(0, 3, 1, 2)
     with torch.no_grad():
-        return model(torch.from_numpy(normalized).float().permute(0, 3, 1, 2)).argmax(dim=1).tolist()
+        logits = model(batch) + (model(functional.hflip(batch)) if flip else 0)
+    return logits.argmax(dim=1).tolist()
 
 
 def percentage(hits: Sequence[bool]) -> str:
@@ -132,4 +144,89 @@ def test_what_the_store_does_not_have_is_named(
 ) -> None:
     capsys.readouterr()
     assert command("eval", run, "--data", data, "--backend", "torch", *options) == 1
+    assert said in capsys.readouterr().err
+
+
+def report(folder: Path) -> tuple[list[list[int]], dict[str, object]]:
+    """Return the cells of a report, true classes down, and what `scores.json` says."""
+    with (folder / "confusion.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert tuple(header[1:]) == tuple(row[0] for row in rows) == CLASSES
+    return [[int(cell) for cell in row[1:]] for row in rows], json.loads((folder / "scores.json").read_text())
+
+
+def test_another_crop_and_flips_are_scored_and_reported(
+    capsys: pytest.CaptureFixture[str], run: Path, data: Path, tmp_path: Path
+) -> None:
+    options = ("--size", "38", "--crop-ratio", "0.95", "--flip", "--batch-size", "4", "--out", str(tmp_path / "out"))
+    printed = scored(capsys, run, data, *options)
+    assert "crop        40 -> 38 px (38 / 0.95 = 40), bilinear; logits of mirror images averaged in" in printed
+    guesses = predictions(run, VAL, 40, 38, flip=True)
+    cells = Counter((sample.label, guess) for sample, guess in zip(VAL, guesses, strict=True))
+    matrix, scores = report(tmp_path / "out")
+    assert matrix == [[cells[i, j] for j in range(3)] for i in range(3)]
+    assert scores["scores"]["top1"] == sum(cells[i, i] for i in range(3)) / len(VAL)
+    assert (scores["resize_size"], scores["crop_size"], scores["flip"], scores["batch_size"]) == (40, 38, True, 4)
+    assert printed.count("top-1") == 4, "the split, and each of its classes"
+    assert (tmp_path / "out" / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_recipe_says_whether_flips_are_averaged(
+    capsys: pytest.CaptureFixture[str], run: Path, data: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(run, other, symlinks=True)
+    recipe = (other / "recipe.toml").read_text()
+    (other / "recipe.toml").write_text(recipe.replace("eval_flip = false", "eval_flip = true"))
+    assert "mirror images" in scored(capsys, other, data)
+    assert "mirror images" not in scored(capsys, other, data, "--no-flip")
+
+
+def test_a_report_by_a_label_set_counts_by_its_rule(
+    capsys: pytest.CaptureFixture[str], run: Path, data: Path, tmp_path: Path
+) -> None:
+    scored(capsys, run, data, "--labels", "real", "--out", str(tmp_path))
+    cells: Counter[tuple[int, int]] = Counter()
+    for guess, real in zip(predictions(run, VAL), REAL, strict=True):
+        cells.update((label, label if guess in real else guess) for label in real)
+    matrix, scores = report(tmp_path)
+    assert matrix == [[cells[i, j] for j in range(3)] for i in range(3)]
+    assert scores["labels"] == "real"
+    assert scores["scores"]["num_samples"] == 7
+
+
+def test_two_processes_report_what_one_does(
+    capsys: pytest.CaptureFixture[str], run: Path, data: Path, tmp_path: Path
+) -> None:
+    """Nine pictures, four at a time: each rank has padding, and a last batch of padding alone."""
+    options = ("--batch-size", "4", "--out")
+    scored(capsys, run, data, *options, str(tmp_path / "1"))
+    fastbot("eval", run, "--data", data, "--backend", "torch", "--nproc", "2", *options, tmp_path / "2")
+    for name in ("per_class.csv", "confusion.csv"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    one, two = (report(tmp_path / ranks)[1] for ranks in ("1", "2"))
+    assert (one.pop("world_size"), two.pop("world_size")) == (1, 2)
+    first, second = one.pop("scores"), two.pop("scores")
+    assert first["loss"] == pytest.approx(second["loss"], rel=1e-5)
+    assert (first["top1"], first["top5"]) == (second["top1"], second["top5"])
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--size", "0"], 2, "--size"),
+        (["--crop-ratio", "1.5"], 2, "--crop-ratio is 1.5; the crop's share of the resized short side is in (0, 1]"),
+        (["--rounding", "ceil"], 2, "--rounding ceil has no effect"),
+        (["--checkpoint", "bset"], 1, "bset is not there"),
+        (["--out", "FILE"], 1, "Choose another --out"),
+    ],
+    ids=["size", "ratio", "rounding", "checkpoint", "out"],
+)
+def test_bad_options_are_named(
+    capsys: pytest.CaptureFixture[str], run: Path, data: Path, options: list[str], code: int, said: str
+) -> None:
+    capsys.readouterr()
+    options = [str(run / "recipe.toml") if option == "FILE" else option for option in options]
+    assert command("eval", run, "--data", data, "--backend", "torch", *options) == code
     assert said in capsys.readouterr().err

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from command import REPOSITORY, environment, fastbot, start
 
+from fastbot.runs import RunFolder
+
 pytestmark = pytest.mark.slow
 
 NUM_KILLS = 6
@@ -106,3 +108,25 @@ def _wait_for(condition, timeout_s: float = 180) -> None:  # type: ignore[no-unt
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s"
         time.sleep(0.01)
+
+
+def test_groups_of_batch_norm_make_any_split_of_a_batch_the_same_training(
+    store_path: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    # Two steps: the second depends on the gradients of the first. From then on training magnifies the order of sums.
+    options = ("--data", store_path, "--backend", "torch", 'epochs="2 steps"', 'schedule.warmup="1 steps"')
+    ranks, parts = ("--nproc", "2"), ("micro_batches=2",)
+    splits = {"whole": (), "ranks": ranks, "parts": parts, "parts of ranks": (*ranks, *parts)}
+    losses = {}
+    for name, split in splits.items():
+        fastbot("train", tiny_recipe, *options, *split, "model.bn_batch=4", "--out", tmp_path / name)
+        losses[name] = train_losses(tmp_path / name)
+    assert len(losses["whole"]) == 2
+    for name in splits:
+        assert losses[name] == pytest.approx(losses["whole"], rel=2e-3), name
+    fastbot("train", tiny_recipe, *options, "--out", tmp_path / "plain")  # statistics of all 16 pictures
+    assert train_losses(tmp_path / "plain")[0] != pytest.approx(losses["whole"][0], rel=1e-2)
+
+
+def train_losses(run: Path) -> list[float]:
+    return [record["loss"] for record in RunFolder(run).records() if record["kind"] == "train"]

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastbot.schedules import Cosine, StepDecay
+from fastbot.schedules import Cosine, Linear, StepDecay, TimmCosine
 
 learning_rates = st.floats(1e-6, 1e3)
 
@@ -25,10 +25,25 @@ def step_decays(draw: st.DrawFn) -> StepDecay:
     return StepDecay(draw(learning_rates), milestones, draw(st.integers(0, milestones[0])), draw(st.floats(0.05, 0.9)))
 
 
-@given(st.one_of(cosines(), step_decays()))
-def test_every_schedule(schedule: Cosine | StepDecay) -> None:
+@st.composite
+def linears(draw: st.DrawFn) -> Linear:
+    num_steps = draw(st.integers(1, 400))
+    return Linear(draw(learning_rates), num_steps, draw(st.integers(0, num_steps - 1)))
+
+
+@st.composite
+def timm_cosines(draw: st.DrawFn) -> TimmCosine:
+    warmup, cooldown = draw(st.integers(0, 5)), draw(st.integers(0, 5))
+    num_epochs = warmup + cooldown + draw(st.one_of(st.integers(1, 20), st.floats(0.01, 20)))
+    peak = draw(learning_rates)
+    first, last = (peak * draw(st.floats(0, 1)) for _ in range(2))
+    return TimmCosine(peak, num_epochs, draw(st.integers(1, 7)), warmup, first, last, cooldown)
+
+
+@given(st.one_of(cosines(), step_decays(), linears()))
+def test_every_schedule(schedule: Cosine | StepDecay | Linear) -> None:
     peak, m = schedule.learning_rate, schedule.warmup_steps
-    num_steps = schedule.num_steps if isinstance(schedule, Cosine) else schedule.milestones[-1] + 5
+    num_steps = schedule.milestones[-1] + 5 if isinstance(schedule, StepDecay) else schedule.num_steps
     rates = [schedule(step) for step in range(num_steps)]
     assert all(0 < rate <= peak * (1 + 1e-12) for rate in rates)
     assert all(after > before for before, after in pairwise(rates[:m]))
@@ -59,3 +74,28 @@ def test_step_decay_changes_at_milestones_only(schedule: StepDecay) -> None:
     assert drops == {milestone for milestone in schedule.milestones if milestone > schedule.warmup_steps}
     lowest = schedule.learning_rate * schedule.factor ** len(schedule.milestones)
     assert math.isclose(schedule(last), lowest)
+
+
+@given(linears())
+def test_linear_falls_by_the_same_amount_every_step_and_ends_at_zero(schedule: Linear) -> None:
+    assert math.isclose(schedule(schedule.warmup_steps), schedule.learning_rate, rel_tol=1e-12)
+    assert schedule(schedule.num_steps) == 0
+    step = schedule.learning_rate / (schedule.num_steps - schedule.warmup_steps)
+    rates = [schedule(k) for k in range(schedule.warmup_steps, schedule.num_steps + 1)]
+    assert all(math.isclose(before - after, step, rel_tol=1e-6) for before, after in pairwise(rates))
+
+
+@given(timm_cosines())
+def test_timms_cosine_is_bounded_constant_in_epochs_and_ends_at_its_least(schedule: TimmCosine) -> None:
+    peak, least, per_epoch = schedule.learning_rate, schedule.min_learning_rate, schedule.steps_per_epoch
+    num_steps = math.ceil(schedule.num_epochs * per_epoch)
+    rates = [schedule(step) for step in range(num_steps)]
+    warmup, tail = schedule.warmup_epochs * per_epoch, math.ceil(schedule.num_epochs - schedule.cooldown_epochs)
+    assert all(math.isclose(rate, rates[step - step % per_epoch]) for step, rate in enumerate(rates))
+    assert all(min(schedule.warmup_learning_rate, least) <= rate <= peak * (1 + 1e-12) for rate in rates[:warmup])
+    assert all(least <= rate <= peak * (1 + 1e-12) for rate in rates[warmup:])
+    assert all(after >= before for before, after in pairwise(rates[:warmup]))
+    assert all(after <= before for before, after in pairwise(rates[warmup:]))
+    assert all(rate == least for rate in rates[tail * per_epoch :])
+    if schedule.warmup_epochs:
+        assert rates[0] == schedule.warmup_learning_rate

@@ -126,6 +126,20 @@ def test_another_recipe_is_refused_by_key(tmp_path: Path) -> None:
         refuse_another_training(folder.load(), identity("data.global_batch_size=32"))
     with pytest.raises(CheckpointError, match="another store"):
         refuse_another_training(folder.load(), identity(manifest="b"))
+    with pytest.raises(
+        CheckpointError, match=r"another teacher: the weights behind distillation\.teacher have changed"
+    ):
+        refuse_another_training(folder.load(), dataclasses.replace(identity(), teacher="c"))
+
+
+def test_an_average_is_saved_beside_the_weights_and_is_what_is_evaluated(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, model(1), {"step": 1}, identity(), best=True, average=model(2).state_dict())
+    loaded = folder.load()
+    torch.testing.assert_close(loaded.weights, dict(model(1).state_dict()))
+    torch.testing.assert_close(loaded.evaluated, dict(model(2).state_dict()))
+    folder.save(2, model(3), {"step": 2}, identity(), best=False)
+    torch.testing.assert_close(folder.load("last").evaluated, dict(model(3).state_dict()))
 
 
 def test_changed_conditions_are_named(tmp_path: Path) -> None:

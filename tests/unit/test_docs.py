@@ -10,7 +10,7 @@ import pytest
 from benchmarks.report import PAGE, rendered
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def test_the_tables_are_those_of_the_committed_results() -> None:

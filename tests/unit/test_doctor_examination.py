@@ -115,7 +115,7 @@ def test_damaged_pictures_are_left_out_and_told_of(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--recipe", "nothing"), 2, "there is no recipe nothing. Packaged recipes: bot-baseline"),
+        (("--recipe", "nothing"), 2, "`fastbot recipes` lists all"),
         (("--model", "resnet50dd"), 2, "Did you mean resnet50d"),
         (("--backend", "fast"), 2, "backend is 'fast'; it must be one of auto, turbo, dali"),
         (("--batch-size", "8"), 2, "--model"),

@@ -17,9 +17,10 @@ import torch
 
 from fastbot.diagnosis import page_cache, reading, stages
 from fastbot.diagnosis.clock import images_per_s
-from fastbot.diagnosis.model_step import step_rate
+from fastbot.diagnosis.model_step import build_step, step_rate
 from fastbot.diagnosis.reading import Extent, page_in, pictures_at_random, pieces_in_order, read_rate
 from fastbot.errors import RunError
+from fastbot.recipe_files import load_recipe
 from pipelines.batch import BatchPlan, Decoded
 from pipelines.spec import DataSpec, Mixup, RepeatAugment, SizeRamp
 
@@ -304,3 +305,9 @@ def test_pytorch_gets_its_threads_back() -> None:
         assert torch.get_num_threads() == before + 1
         raise KeyError
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+def test_a_model_with_an_auxiliary_head_is_measured_with_it() -> None:
+    recipe = load_recipe("bot-inceptionv3-distill", ["model.aux_weight=0.4", "precision.kind=fp32"])
+    assert build_step(recipe, 3, torch.device("cpu"))(2) == 2

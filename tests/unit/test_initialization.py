@@ -8,7 +8,13 @@ import torch
 import torchvision
 from torch import nn
 
-from fastbot.models.initialization import initialize_kaiming, initialize_paper, last_batch_norms, zero_gamma
+from fastbot.models.initialization import (
+    initialize_gluoncv,
+    initialize_kaiming,
+    initialize_paper,
+    last_batch_norms,
+    zero_gamma,
+)
 from fastbot.models.registry import build_model
 
 
@@ -44,6 +50,31 @@ def test_paper_weights_are_uniform_over_channels(layer: nn.Conv2d | nn.Linear, b
     assert weight.var().item() == pytest.approx(bound**2 / 3, abs=error)
     assert layer.bias is not None
     assert layer.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "std"),
+    [
+        # sqrt(2 / 1.0625 / mean fan) by hand, fans with the kernel's area.
+        (nn.Conv2d(24, 72, 3), math.sqrt(2 / 1.0625 / (9 * 48))),
+        (nn.Conv2d(48, 48, 3, groups=48), math.sqrt(2 / 1.0625 / (9 * 24.5))),
+        (nn.Linear(1000, 536), math.sqrt(2 / 1.0625 / 768)),
+    ],
+)
+def test_gluoncv_weights_are_normal_over_both_fans(layer: nn.Conv2d | nn.Linear, std: float) -> None:
+    torch.manual_seed(0)
+    initialize_gluoncv(disturbed(layer))
+    weight = layer.weight.detach().double()
+    # Five standard errors of the standard deviation of a normal sample.
+    assert weight.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * weight.numel()))
+    assert weight.abs().max() > 2.5 * std  # not uniform, not truncated at 2
+    assert layer.bias is not None
+    assert layer.bias.abs().max() == 0
+
+
+def test_gluoncv_resets_batch_norms() -> None:
+    model = initialize_gluoncv(disturbed(torchvision.models.resnet18()))
+    assert all(norm.weight.eq(1).all() and norm.bias.eq(0).all() for norm in batch_norms(model))
 
 
 def test_our_default_equals_torchvisions_draw_for_draw() -> None:

@@ -8,8 +8,9 @@ import torch
 import torchvision
 from torch import nn
 
+from fastbot import specs
 from fastbot.models.registry import build_model
-from fastbot.optimizers import nag, parameter_groups, set_learning_rate
+from fastbot.optimizers import Lamb, build_optimizer, nag, parameter_groups, set_learning_rate
 from fastbot.schedules import scaled_learning_rate
 
 
@@ -135,3 +136,43 @@ def test_loaded_momentum_takes_the_layout_of_its_parameter(layout: torch.memory_
     step(saved, first)
     step(resumed, second)
     torch.testing.assert_close(resumed.weight, saved.weight, rtol=1e-6, atol=1e-6)
+
+
+def test_plain_momentum_equals_numpys_over_20_steps() -> None:
+    rng = np.random.default_rng(0)
+    layer = nn.Linear(6, 4, bias=False)
+    w = layer.weight.detach().double().numpy().copy()
+    mom = np.zeros_like(w)
+    optimizer = nag(layer, learning_rate=0.1, momentum=0.9, weight_decay=0.01, nesterov=False)
+    for _ in range(20):
+        g = rng.standard_normal(w.shape).astype(np.float32)
+        mom = 0.9 * mom + g + 0.01 * w
+        w = w - 0.1 * mom
+        layer.weight.grad = torch.from_numpy(g)
+        optimizer.step()
+    np.testing.assert_allclose(layer.weight.detach().numpy(), w, rtol=1e-4, atol=1e-5)
+
+
+OPTIMIZERS: list[tuple[specs.OptimizerSpec, type[torch.optim.Optimizer], dict[str, object]]] = [
+    (specs.NagSpec(momentum=0.7, nesterov=False), torch.optim.SGD, {"momentum": 0.7, "nesterov": False}),
+    (specs.AdamWSpec(betas=(0.8, 0.9), eps=1e-3), torch.optim.AdamW, {"betas": (0.8, 0.9), "eps": 1e-3}),
+    (
+        specs.LambSpec(betas=(0.8, 0.9), eps=1e-3, max_grad_norm=None, trust_clip=True),
+        Lamb,
+        {"betas": (0.8, 0.9), "eps": 1e-3, "max_grad_norm": None, "trust_clip": True},
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "kind", "expected"), OPTIMIZERS, ids=lambda item: getattr(item, "kind", None))
+@pytest.mark.parametrize("bias_decay", [False, True])
+def test_builds_what_the_recipe_names(
+    spec: specs.OptimizerSpec, kind: type[torch.optim.Optimizer], expected: dict[str, object], bias_decay: bool
+) -> None:
+    spec = spec.model_copy(update={"weight_decay": 0.3, "bias_decay": bias_decay})
+    optimizer = build_optimizer(spec, 0.123, nn.Linear(3, 2))
+    assert type(optimizer) is kind
+    assert [group["weight_decay"] for group in optimizer.param_groups] == ([0.3] if bias_decay else [0.3, 0.0])
+    for group in optimizer.param_groups:
+        assert group["lr"] == 0.123
+        assert {key: group[key] for key in expected} == expected

@@ -46,7 +46,8 @@ def train_step(
 ) -> torch.Tensor:
     with precision.autocast():
         loss = CrossEntropy(0.1)(model(images), labels, torch.ones(len(images), device=images.device))
-    precision.step(loss, optimizer)
+    precision.backward(loss)
+    precision.step(optimizer)
     return loss.detach()
 
 
@@ -98,7 +99,8 @@ def test_autocast_computes_in_the_format_and_keeps_float32_parameters(name: Form
     with precision.autocast():
         out = model(torch.randn(1, 3, 8, 8))
     assert out.dtype == dtype
-    precision.step(out.float().square().mean(), optimizer)
+    precision.backward(out.float().square().mean())
+    precision.step(optimizer)
     assert model.weight.dtype == torch.float32
     assert model.weight.grad is None
 
@@ -113,7 +115,8 @@ def test_a_step_equals_plain_sgd(name: Format) -> None:
     reference = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
     for _ in range(5):
         images = torch.randn(4, 8)
-        precision.step(model(images).square().mean(), optimizer)
+        precision.backward(model(images).square().mean())
+        precision.step(optimizer)
         reference.zero_grad()
         plain(images).square().mean().backward()
         reference.step()
@@ -124,10 +127,12 @@ def test_fp16_skips_an_overflow_halves_the_scale_and_goes_on() -> None:
     model, precision = nn.Linear(8, 3), build_precision("fp16", CPU, tf32=False)
     optimizer = nag(model, 0.1)
     before = model.weight.detach().clone()
-    precision.step(model(torch.randn(4, 8)).mean() * torch.inf, optimizer)
+    precision.backward(model(torch.randn(4, 8)).mean() * torch.inf)
+    precision.step(optimizer)
     assert torch.equal(model.weight, before)
     assert precision.state_dict()["scale"] == 2.0**15
-    precision.step(model(torch.randn(4, 8)).square().mean(), optimizer)
+    precision.backward(model(torch.randn(4, 8)).square().mean())
+    precision.step(optimizer)
     assert model.weight.isfinite().all()
     assert not torch.equal(model.weight, before)
 
@@ -141,7 +146,8 @@ def test_fp16_keeps_gradients_that_underflow_without_scaling() -> None:
         moved = copy.deepcopy(model)
         with precision.autocast():
             loss = (moved(images).float() * 1e-3).sum()
-        precision.step(loss, nag(moved, 1.0, weight_decay=0.0))
+        precision.backward(loss)
+        precision.step(nag(moved, 1.0, weight_decay=0.0))
         found[name] = (moved.weight - model.weight).detach()
     # 4e-7 * (1 + momentum) is below half's resolution; the loss scale carries it through the half backward pass.
     assert found["fp16"].abs().min() > 0
@@ -152,8 +158,10 @@ def test_fp16_keeps_gradients_that_underflow_without_scaling() -> None:
 def test_state_moves_through_a_checkpoint(name: Format) -> None:
     model, first = nn.Linear(8, 3), build_precision(name, CPU, tf32=False)
     optimizer = nag(model, 0.1)
-    first.step(model(torch.randn(4, 8)).mean() * torch.inf, optimizer)
-    first.step(model(torch.randn(4, 8)).mean(), optimizer)
+    first.backward(model(torch.randn(4, 8)).mean() * torch.inf)
+    first.step(optimizer)
+    first.backward(model(torch.randn(4, 8)).mean())
+    first.step(optimizer)
     second = build_precision(name, CPU, tf32=False)
     second.load_state_dict(first.state_dict())
     assert second.state_dict() == first.state_dict()

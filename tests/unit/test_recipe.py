@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbot.errors import RecipeError
-from fastbot.recipe import Duration, Recipe
+from fastbot.recipe import Recipe
 from fastbot.recipe_files import load_recipe, recipe_names, write_recipe
+from fastbot.specs import Duration
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -34,7 +35,15 @@ def test_a_written_recipe_reads_back_equal(name: str, tmp_path: Path) -> None:
         "data.order={kind='weighted', weights=[1, 2.5, 0]}",
         "data.size_ramp.start_size=128",
         "data.erasing.probability=1",
-        "schedule.kind=cosine",
+        *(f"schedule.kind={kind}" for kind in ("cosine", "timm_cosine", "linear")),
+        *(f"optimizer.kind={kind}" for kind in ("lamb", "adamw")),
+        *(f"clip.kind={kind}" for kind in ("norm", "value", "agc")),
+        "loss={kind='bce', target_threshold=0.2}",
+        "distillation={kind='teacher', teacher='runs/teacher'}",
+        "ema.decay=0.99",
+        "optimizer={kind='lamb', max_grad_norm='none'}",
+        "model.bn_batch=32",
+        "model.bn_batch=sync",
     ],
 )
 def test_every_kind_reads_back_as_the_same_training(override: str, tmp_path: Path) -> None:
@@ -58,6 +67,27 @@ def test_the_papers_numbers() -> None:
     assert (baseline.paper.bn_batch, efficient.paper.bn_batch) == (32, 128)  # type: ignore[union-attr]
 
 
+def test_the_learning_rate_follows_other_rules() -> None:
+    lamb = ["optimizer.kind=lamb", "data.global_batch_size=512"]
+    assert load_recipe("bot-baseline", lamb).learning_rate == pytest.approx(5e-3 / 2)
+    assert load_recipe("bot-baseline", [*lamb, "optimizer.scaling=linear"]).learning_rate == pytest.approx(5e-3 / 4)
+    assert load_recipe("bot-baseline", [*lamb, "optimizer.scaling=none"]).learning_rate == pytest.approx(5e-3)
+
+
+def test_a_table_without_a_kind_is_of_the_default_one(tmp_path: Path) -> None:
+    file = tmp_path / "short.toml"
+    file.write_text(
+        'name = "short"\nabout = "short"\nepochs = 1\n[optimizer]\nmomentum = 0.8\n[loss]\nlabel_smoothing = 0.1'
+    )
+    recipe = load_recipe(str(file))
+    assert (recipe.optimizer.kind, recipe.loss.kind) == ("nag", "cross_entropy")
+
+
+def test_a_threshold_that_erases_smoothing_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"target_threshold 0\.2 erases label_smoothing 0\.1"):
+        load_recipe("bot-baseline", ["loss.kind=bce", "loss.target_threshold=0.2", "loss.label_smoothing=0.1"])
+
+
 def test_the_learning_rate_follows_the_global_batch_unless_given() -> None:
     assert load_recipe("bot-baseline", ["data.global_batch_size=512"]).learning_rate == pytest.approx(0.2)
     assert load_recipe("bot-baseline", ["optimizer.learning_rate=0.3"]).learning_rate == 0.3
@@ -74,7 +104,7 @@ def test_the_learning_rate_follows_the_global_batch_unless_given() -> None:
         ("precision.kind=fp8", r"precision\.kind is 'fp8'.*'fp32', 'fp16' or 'bf16'"),
         ("precision.tf32=3", r"precision\.tf32 is 3"),
         ("data.crop=3", r"^data\.crop is 3 \(bot-baseline\): it should be a table of any of area, aspect, attempts$"),
-        ("schedule.kind=linear", r"^schedule\.kind is 'linear' \(bot-baseline\): choose step or cosine$"),
+        ("schedule.kind=constant", r"kind is .constant. .*: choose step, cosine, timm_cosine or linear$"),
         ("data.mix={alpha=1}", r"^data\.mix has no kind \(bot-baseline\): choose none, mixup,"),
         ("data.eval.crop_size=300", r"resize_size is 256, smaller than crop_size 300"),
         ("nothing", r"not of the form key\.sub=value"),
@@ -168,6 +198,16 @@ def test_durations_in_epochs_and_in_steps_agree(value: int, steps_per_epoch: int
     assert in_epochs.steps(steps_per_epoch) == in_steps.steps(steps_per_epoch) == value * steps_per_epoch
 
 
+@pytest.mark.parametrize("text", ["1234567 steps", "0.1234567 epochs", "0.00001 epochs", "120 epochs", "0 epochs"])
+def test_a_duration_is_written_as_it_is_read(text: str) -> None:
+    assert str(Duration.model_validate(text)) == text
+
+
+def test_a_moving_average_can_be_switched_off() -> None:
+    assert load_recipe("demo", ["ema.decay=0.9"]).ema is not None
+    assert load_recipe("demo", ["ema=none"]) == load_recipe("demo")
+
+
 def keys_of(table: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """Yield every key of a JSON schema, in dotted form; a duration is one value."""
     for name, field in table["properties"].items():
@@ -183,8 +223,9 @@ def test_the_surface_of_recipes_is_known() -> None:
     schema = Recipe.model_json_schema()
     assert sorted(set(keys_of(schema, schema["$defs"]))) == sorted(
         """
-        about channels_last compile epochs name seed
-        model.init model.name model.zero_gamma
+        about channels_last compile epochs micro_batches name seed
+        model.aux_weight model.blur_pool model.bn_batch model.drop_path model.dropout model.init model.name
+        model.zero_gamma
         data.crop.area data.crop.aspect data.crop.attempts data.crop_size data.flip data.global_batch_size
         data.auto_augment.fill data.auto_augment.interpolation data.auto_augment.kind data.auto_augment.layers
         data.auto_augment.magnitude data.auto_augment.magnitude_std data.auto_augment.num_strengths
@@ -197,11 +238,18 @@ def test_the_surface_of_recipes_is_known() -> None:
         data.mix.mixup_alpha data.mix.probability data.mix.switch
         data.order.block data.order.kind data.order.pool data.order.power data.order.repeats data.order.weights
         data.size_ramp.end_epoch data.size_ramp.multiple data.size_ramp.start_epoch data.size_ramp.start_size data.std
-        loss.label_smoothing
-        optimizer.bias_decay optimizer.kind optimizer.learning_rate optimizer.momentum optimizer.weight_decay
-        schedule.factor schedule.kind schedule.milestones schedule.warmup
+        loss.kind loss.label_smoothing loss.reduction loss.smoothing loss.target_threshold
+        distillation.hard_weight distillation.kind distillation.precision distillation.soft_weight distillation.teacher
+        distillation.temperature
+        optimizer.base_batch_size optimizer.base_learning_rate optimizer.betas optimizer.bias_decay optimizer.eps
+        optimizer.kind optimizer.learning_rate optimizer.max_grad_norm optimizer.momentum optimizer.nesterov
+        optimizer.scaling optimizer.trust_clip optimizer.weight_decay
+        clip.classifier clip.eps clip.factor clip.kind clip.max_norm clip.max_value
+        ema.decay ema.every
+        schedule.cooldown schedule.factor schedule.kind schedule.milestones schedule.min_learning_rate schedule.warmup
+        schedule.warmup_learning_rate
         precision.kind precision.tf32
-        run.checkpoint_minutes run.checkpoint_steps run.eval_every run.log_every
-        paper.bn_batch paper.row paper.top1 paper.top5
+        run.checkpoint_minutes run.checkpoint_steps run.eval_every run.eval_flip run.log_every
+        paper.bn_batch paper.real paper.row paper.standing paper.top1 paper.top5 paper.v2
         """.split()
     )

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
+from fastbot import specs
 from fastbot.errors import RecipeError
 from fastbot.optimizers import set_learning_rate
-from fastbot.schedules import Cosine, Schedule, StepDecay
+from fastbot.schedules import Cosine, Linear, Schedule, StepDecay, TimmCosine, build_schedule
+from fastbot.specs import Duration
 
 
 def rates(schedule: Schedule, num_steps: int) -> list[float]:
@@ -70,8 +72,20 @@ def test_learning_rate_reaches_every_group() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Cosine(0.4, 10, warmup_steps=10), "warmup is 10 steps of a run of 10: it must leave at least one"),
-        (lambda: Cosine(0.4, 10, warmup_steps=-1), "warmup is -1 steps"),
+        (lambda: Cosine(0.4, 10, warmup_steps=10), "schedule.warmup is 10 of 10 steps: it must leave some"),
+        (lambda: Cosine(0.4, 10, warmup_steps=-1), "schedule.warmup is -1 of 10 steps"),
+        (lambda: Linear(0.4, 10, warmup_steps=10), "schedule.warmup is 10 of 10 steps: it must leave some"),
+        (lambda: Linear(-1.0, 10), "the learning rate is -1.0"),
+        (
+            lambda: TimmCosine(0.4, 20, 5, warmup_epochs=10, cooldown_epochs=10),
+            "schedule.warmup is 10 of 10 epochs before the cooldown: it must leave some",
+        ),
+        (
+            lambda: TimmCosine(5e-5, 20, 5, warmup_epochs=5),
+            "schedule.warmup_learning_rate is 0.0001, above the peak of 5e-05: the rate would move the wrong way",
+        ),
+        (lambda: TimmCosine(0.1, 20, 5, min_learning_rate=0.2), "schedule.min_learning_rate is 0.2, above the peak"),
+        (lambda: TimmCosine(0.0, 20, 5), "the learning rate is 0.0"),
         (lambda: Cosine(0.0, 10), "the learning rate is 0.0: it must be positive"),
         (lambda: Cosine(float("nan"), 10), "the learning rate is nan"),
         (lambda: StepDecay(float("inf"), (1,)), "the learning rate is inf"),
@@ -89,3 +103,75 @@ def test_impossible_schedules_are_refused(build: type, message: str) -> None:
 def test_cosine_does_not_rise_again() -> None:
     with pytest.raises(AssertionError, match="step 11 is past the run's 10"):
         Cosine(0.4, 10)(11)
+
+
+def test_a_linear_schedule_does_not_go_below_zero() -> None:
+    with pytest.raises(AssertionError, match="step 11 is past the run's 10"):
+        Linear(0.4, 10)(11)
+
+
+def test_linear_has_known_values() -> None:
+    schedule = Linear(0.4, 12, warmup_steps=4)
+    np.testing.assert_allclose(
+        rates(schedule, 13), [0.1, 0.2, 0.3, *np.linspace(0.4, 0.4, 1), *np.arange(8, -1, -1) / 20]
+    )
+
+
+def test_timms_cosine_has_known_values() -> None:
+    """RSB's A2 as mmpretrain and timm's command lines have it: the warmup does not shift the cosine."""
+    schedule = TimmCosine(5e-3, 300, 625, 5, warmup_learning_rate=1e-4, min_learning_rate=1e-6)
+    assert schedule(0) == schedule(624) == 1e-4
+    assert schedule(625) == pytest.approx(1e-4 + 4.9e-3 / 5)
+    assert schedule(5 * 625) == pytest.approx(1e-6 + 4.999e-3 * 0.5 * (1 + np.cos(np.pi * 5 / 300)))
+    assert schedule(150 * 625) == pytest.approx((5e-3 + 1e-6) / 2)
+    assert 1e-6 < schedule(300 * 625 - 1) < 1.2e-6
+    assert TimmCosine(5e-3, 310, 625, 5, cooldown_epochs=10)(300 * 625) == 1e-6
+
+
+STEPS_PER_EPOCH = 25
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            specs.StepDecay(
+                warmup=Duration(value=2), milestones=(Duration(value=5), Duration(value=200, unit="steps"))
+            ),
+            StepDecay(0.4, (125, 200), 50, 0.1),
+        ),
+        (specs.Cosine(warmup=Duration(value=30, unit="steps")), Cosine(0.4, 250, 30)),
+        (specs.Linear(), Linear(0.4, 250, 50)),
+        (specs.TimmCosine(), TimmCosine(0.4, 10, 25, 5, 1e-4, 1e-6, 0)),
+        (
+            specs.TimmCosine(
+                warmup=Duration(value=75, unit="steps"),
+                warmup_learning_rate=0.01,
+                min_learning_rate=0,
+                cooldown=Duration(value=2),
+            ),
+            TimmCosine(0.4, 10, 25, 3, 0.01, 0, 2),
+        ),
+    ],
+)
+def test_a_recipe_gets_the_schedule_it_asks_for(spec: specs.ScheduleSpec, expected: Schedule) -> None:
+    assert build_schedule(spec, 0.4, Duration(value=10), STEPS_PER_EPOCH) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "duration"), [("warmup", "30 steps"), ("cooldown", "0.5 epochs"), ("warmup", "1.2 epochs")]
+)
+def test_timms_cosine_needs_whole_epochs(key: str, duration: str) -> None:
+    spec = specs.TimmCosine.model_validate({key: duration})
+    message = (
+        f"schedule.{key} is {duration}: a timm_cosine changes the rate once an epoch (25 steps here), so it must be"
+    )
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        build_schedule(spec, 0.4, Duration(value=10), STEPS_PER_EPOCH)
+
+
+def test_timms_cosine_may_end_within_an_epoch() -> None:
+    spec = specs.TimmCosine(warmup=Duration(value=0), min_learning_rate=0)
+    schedule = build_schedule(spec, 0.4, Duration(value=60, unit="steps"), STEPS_PER_EPOCH)
+    height = [0.4, 0.2 * (1 + np.cos(np.pi / 2.4)), 0.2 * (1 + np.cos(np.pi * 2 / 2.4))]
+    np.testing.assert_allclose(rates(schedule, 60), np.repeat(height, 25)[:60])

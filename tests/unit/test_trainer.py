@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from datasets_tools.store import Store
@@ -59,11 +60,80 @@ def test_a_step_never_reads_a_tensor(kind: str, mix: str, store: Store, tiny_rec
     assert calls.counts["aten._local_scalar_dense.default"] == 0
 
 
+EVERYTHING = (
+    "optimizer.kind=lamb",
+    "loss.kind=bce",
+    "ema.decay=0.9",
+    "model.drop_path=0.1",
+    "model.bn_batch=4",
+    "micro_batches=2",
+    'schedule={kind="timm_cosine", warmup=0, warmup_learning_rate=1e-6}',
+)
+
+
+@pytest.mark.parametrize("clip", ["norm", "value", "agc"])
+def test_a_step_of_every_trick_never_reads_a_tensor(clip: str, store: Store, tiny_recipe: Path) -> None:
+    trainer = build(store, tiny_recipe, *EVERYTHING, f"clip.kind={clip}", 'epochs="3 steps"')
+    counts = []
+
+    def count(step: int) -> None:
+        counts.append(calls.counts["aten._local_scalar_dense.default"])
+
+    with Calls() as calls:
+        trainer.fit([count])
+    assert calls.counts["aten._fused_adam_.default"] > 0, "the mode saw nothing"
+    assert counts[0] == counts[-1]  # the first step makes LAMB's buffers
+
+
+@pytest.mark.parametrize("kind", ["fp32", "fp16"])
+def test_parts_of_a_batch_give_the_gradients_of_the_whole(kind: str, store: Store, tiny_recipe: Path) -> None:
+    # Without batch statistics: a part's are not the batch's.
+    overrides = (f"precision.kind={kind}", "model.name=torchvision:squeezenet1_1", "model.init=default")
+    overrides = (*overrides, "data.mix.kind=mixup", "data.mix.group=8", 'epochs="1 steps"', 'schedule.warmup="0 steps"')
+    weights = []
+    for micro_batches in (1, 4):
+        trainer = build(store, tiny_recipe, *overrides, f"micro_batches={micro_batches}")
+        dropouts = [module for module in trainer.bare.modules() if isinstance(module, nn.Dropout)]
+        assert dropouts  # parts would draw other masks than the whole
+        for dropout in dropouts:
+            dropout.p = 0
+        start = {name: tensor.clone() for name, tensor in trainer.bare.state_dict().items()}
+        trainer.fit([])
+        weights.append({name: tensor - start[name] for name, tensor in trainer.bare.state_dict().items()})
+        assert trainer.sums.values[3] == 16
+    for name, change in weights[0].items():
+        torch.testing.assert_close(weights[1][name], change, rtol=2e-2 if kind == "fp16" else 1e-3, atol=1e-6)
+        assert change.abs().max() > 0
+
+
+def test_an_average_is_evaluated_saved_and_gone_on_from(store: Store, tiny_recipe: Path) -> None:
+    overrides = ("ema.decay=0.5", 'epochs="4 steps"')
+    whole = build(store, tiny_recipe, *overrides)
+    kept: dict[str, Any] = {}
+
+    def keep(step: int) -> None:
+        if step == 2:
+            kept["weights"] = copy.deepcopy(whole.bare.state_dict())
+            kept["average"] = copy.deepcopy(whole.average.state_dict())
+            kept["state"] = copy.deepcopy(whole.state())
+
+    whole.fit([keep])
+    second = build(store, tiny_recipe, *overrides)
+    second.load_state(kept["weights"], kept["average"], kept["state"])
+    second.fit([])
+    torch.testing.assert_close(second.average.state_dict(), whole.average.state_dict(), rtol=0, atol=0)
+    assert second.evaluate() == whole.evaluate()
+    assert not torch.equal(whole.average.state_dict()["fc.weight"], whole.bare.state_dict()["fc.weight"])
+
+
 @pytest.mark.gpu
+@pytest.mark.parametrize("tricks", [(), (*EVERYTHING, "clip.kind=agc")], ids=["plain", "every trick"])
 @pytest.mark.parametrize("kind", ["fp32", "bf16", "fp16"])
-def test_a_step_never_synchronizes_on_a_gpu(kind: str, store: Store, tiny_recipe: Path) -> None:
+def test_a_step_never_synchronizes_on_a_gpu(
+    kind: str, tricks: tuple[str, ...], store: Store, tiny_recipe: Path
+) -> None:
     device = torch.device("cuda", 0)
-    recipe = load_recipe(str(tiny_recipe), [f"precision.kind={kind}"]).resolved()
+    recipe = load_recipe(str(tiny_recipe), [f"precision.kind={kind}", *tricks]).resolved()
     place = replace(PLACE, device=device)
     data = (
         open_train(store.split("train"), recipe.data, store.num_classes, place, seed=0),
@@ -102,7 +172,7 @@ def test_going_on_from_a_state_equals_going_on(store: Store, tiny_recipe: Path) 
             kept["state"] = copy.deepcopy(first.state())  # the live one shares memory with the optimizer
 
     first.fit([keep])
-    second.load_state(kept["weights"], kept["state"])
+    second.load_state(kept["weights"], {}, kept["state"])
     assert second.step == 5
     second.fit([])
     torch.testing.assert_close(second.bare.state_dict(), whole.bare.state_dict(), rtol=0, atol=0)
@@ -111,7 +181,7 @@ def test_going_on_from_a_state_equals_going_on(store: Store, tiny_recipe: Path) 
 def test_a_checkpoint_of_another_network_is_refused(store: Store, tiny_recipe: Path) -> None:
     small, large = build(store, tiny_recipe), build(store, tiny_recipe, "model.name=resnet34d")
     with pytest.raises(CheckpointError, match="does not fit resnet34d"):
-        large.load_state(dict(small.bare.state_dict()), small.state())
+        large.load_state(dict(small.bare.state_dict()), {}, small.state())
 
 
 def test_every_validation_picture_counts_once(store: Store, tiny_recipe: Path) -> None:
@@ -165,7 +235,7 @@ def test_dropout_masks_resume_too(store: Store, tiny_recipe: Path) -> None:
             kept["state"] = copy.deepcopy(first.state())
 
     first.fit([keep])
-    second.load_state(kept["weights"], kept["state"])
+    second.load_state(kept["weights"], {}, kept["state"])
     second.fit([])
     torch.testing.assert_close(second.bare.state_dict(), whole.bare.state_dict(), rtol=0, atol=0)
 

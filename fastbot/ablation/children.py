@@ -1,0 +1,147 @@
+"""Trainings as processes of their own: `python -m fastbot train ...`, in a log file each.
+
+A process each isolates memory, seeds and threads, lets several share a device, and makes going on after a kill the same
+as for any run: `--resume`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fastbot.ablation.trainings import Training
+from fastbot.errors import RunError
+from pipelines.cores import cores
+
+LOG_NAME = "log.txt"
+_TAIL_LINES = 15
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# Trainings that a killed ablation leaves behind are told to end, and save first: a large checkpoint takes a while.
+_LOCK_PATIENCE_S = 60.0
+
+_libc = ctypes.CDLL(None)
+
+
+class Child:
+    """A training in a process of its own.
+
+    Args:
+        training: which one.
+        options: of `fastbot train` besides the recipe: --data and the like.
+        cpus: the CPUs it may use.
+        lock: a file descriptor that it keeps open, see `locked`.
+    """
+
+    def __init__(self, training: Training, options: Sequence[str], cpus: Sequence[int], lock: int) -> None:
+        self.training = training
+        training.folder.mkdir(parents=True, exist_ok=True)
+        self.log = training.folder / LOG_NAME
+        self._options = list(options)
+        with self.log.open("a") as log:
+            log.write(f"$ {self.command}\n")
+            log.flush()
+            # A session of its own: Ctrl-C in the terminal reaches it once, through `ask_to_stop`.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fastbot", *self._arguments()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_stop_with_parent,
+                pass_fds=(lock,),
+            )
+        os.sched_setaffinity(self._process.pid, cpus)  # it starts no thread for a long while yet
+
+    @property
+    def command(self) -> str:
+        """What a person types to do the same, or to go on with it."""
+        return shlex.join(["fastbot", *self._arguments()])
+
+    def _arguments(self) -> list[str]:
+        folder = self.training.folder
+        begun = ["--resume"] if (folder / "recipe.toml").exists() else []
+        return ["train", *self.training.arguments, *self._options, "--out", str(folder), *begun]
+
+    def exit_code(self) -> int | None:
+        """Return its exit code, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def ask_to_stop(self) -> None:
+        """Ask it to save and leave."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it at once, and wait until it has ended."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def failure(self) -> RunError:
+        """Return what to tell of a training that has failed."""
+        code = self._process.returncode
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+        lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+        shown = "\n".join(f"    {line}" for line in lines)
+        return RunError(
+            f"training {self.training} {how}. The end of {self.log}:\n{shown}\nTo see it again:\n    {self.command}\n"
+            "The same ablation, run again, goes on from here"
+        )
+
+
+def _stop_with_parent() -> None:
+    """Have the kernel ask a child to stop when the ablation is killed; runs before exec, where only libc is safe."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def shared_cpus(jobs: int) -> list[list[int]]:
+    """Return the CPUs for each of several trainings at once: as good as equal shares of those that are allowed."""
+    allowed, share = sorted(os.sched_getaffinity(0)), max(1, cores() // jobs)
+    parts = [allowed[k * len(allowed) // jobs : (k + 1) * len(allowed) // jobs] for k in range(jobs)]
+    if jobs == 1:
+        return parts
+    return [part[:share] or [allowed[k % len(allowed)]] for k, part in enumerate(parts)]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """Keep other ablations out of a folder, as long as this one or a training that it started lives.
+
+    Yields:
+        a file descriptor for children to keep open: the lock is theirs too.
+
+    Raises:
+        RunError: the folder cannot be made, or others are at work in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise RunError(f"folder {folder} cannot be made: {error}. Choose another --out") from error
+    try:
+        _acquire(descriptor, folder)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, folder: Path) -> None:
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise RunError(
+                    f"another `fastbot ablate` is at work in {folder}, or a training that one left behind. "
+                    "Wait for it, or end it"
+                ) from error
+        time.sleep(0.2)

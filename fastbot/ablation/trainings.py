@@ -1,0 +1,182 @@
+"""What an ablation has to train: each row of a suite once for each seed, and before it the teacher it learns from."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastbot.ablation.durations import scaled_durations
+from fastbot.errors import RecipeError
+from fastbot.recipe import Recipe
+from fastbot.recipe_files import load_recipe
+from fastbot.suite_files import Row, Suite
+from pipelines.spec import Frozen
+
+# What an ablation sets itself, in every training of its own.
+_OURS = {
+    "seed": "--seeds says how many there are, from 0",
+    "distillation.teacher": "the suite's teachers are trained first, and rows get them",
+}
+
+
+class Changes(Frozen):
+    """How an ablation's trainings differ from the suite's recipes.
+
+    Attributes:
+        overrides: of every row and teacher, as `key.sub=value`; one that has no meaning in a row, as the group that
+            mixes in a row without mixup, leaves that row as it is.
+        teacher_overrides: of teachers, after the others.
+        scale_epochs: times every duration in epochs that no override gives.
+        one_teacher: rows of all seeds learn from the teacher of seed 0, not each from its own seed's.
+    """
+
+    overrides: tuple[str, ...] = ()
+    teacher_overrides: tuple[str, ...] = ()
+    scale_epochs: float = 1.0
+    one_teacher: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training.
+
+    Attributes:
+        row: what of the suite it is.
+        seed: from 0.
+        arguments: of `fastbot train`: the recipe's name and overrides.
+        recipe: what they make, resolved.
+        folder: of the run.
+        teacher: the run folder of the training that must be finished before this one begins; None without.
+    """
+
+    row: Row
+    seed: int
+    arguments: tuple[str, ...]
+    recipe: Recipe
+    folder: Path
+    teacher: Path | None
+
+    def __str__(self) -> str:
+        return f"{self.row.label}, seed {self.seed}"
+
+
+def plan_trainings(suite: Suite, rows: Sequence[Row], seeds: int, changes: Changes, out: Path) -> list[Training]:
+    """Return all trainings in the order to start them in: by seed, teachers first, then the rows.
+
+    Args:
+        suite: which one.
+        rows: those of it that are wanted.
+        seeds: how many.
+        changes: to their recipes.
+        out: where their run folders are, OUT/RECIPE/seed-K.
+
+    Raises:
+        RecipeError: an override does not fit a recipe, or is the ablation's own to set.
+    """
+    teachers = needed_teachers(suite, rows)
+    _check_changes(suite, changes)
+    _check_used(changes.overrides, [*rows, *teachers])
+    _check_used(changes.teacher_overrides, teachers)
+    trainings = []
+    for seed in range(seeds):
+        taught = teachers if seed == 0 or not changes.one_teacher else []
+        trainings += [_training(row, seed, changes, out, is_teacher=True) for row in taught]
+        trainings += [_training(row, seed, changes, out, is_teacher=False) for row in rows]
+    return trainings
+
+
+def template(row: Row, changes: Changes, *, is_teacher: bool) -> Recipe:
+    """Return a row's recipe as changed, before a seed and a teacher are set; rows are compared by it.
+
+    Raises:
+        RecipeError: an override does not fit it.
+    """
+    return load_recipe(row.recipe, _overrides(row, changes, is_teacher=is_teacher)).resolved()
+
+
+def needed_teachers(suite: Suite, rows: Iterable[Row]) -> list[Row]:
+    """Return the suite's teachers that any of `rows` learns from, in the suite's order."""
+    wanted = {row.teacher for row in rows}
+    return [teacher for teacher in suite.teachers if teacher.recipe in wanted]
+
+
+def select_rows(suite: Suite, names: Sequence[str]) -> list[Row]:
+    """Return the rows of the given labels or recipes, in the suite's order; all without any.
+
+    Raises:
+        RecipeError: there is no such row, with the nearest one.
+    """
+    known = {name: row for row in suite.rows for name in (row.label, row.recipe)}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            labels = ", ".join(repr(row.label) for row in suite.rows)
+            raise RecipeError(f"suite {suite.name} has no row {name!r}.{hint} Rows: {labels}")
+    return [row for row in suite.rows if not names or row.label in names or row.recipe in names]
+
+
+def _training(row: Row, seed: int, changes: Changes, out: Path, *, is_teacher: bool) -> Training:
+    overrides = _overrides(row, changes, is_teacher=is_teacher)
+    teacher = None
+    if row.teacher is not None:
+        # Absolute: the run's recipe names it, and whoever evaluates or resumes the run may stand in another folder.
+        teacher = _folder(out, row.teacher, 0 if changes.one_teacher else seed).resolve()
+        overrides.append(f"distillation.teacher={json.dumps(str(teacher), ensure_ascii=False)}")
+    overrides.append(f"seed={seed}")
+    recipe = load_recipe(row.recipe, overrides).resolved()
+    return Training(row, seed, (row.recipe, *overrides), recipe, _folder(out, row.recipe, seed), teacher)
+
+
+def _folder(out: Path, recipe: str, seed: int) -> Path:
+    return out / recipe / f"seed-{seed}"
+
+
+def _overrides(row: Row, changes: Changes, *, is_teacher: bool) -> list[str]:
+    given = _meaningful(row, [*changes.overrides, *(changes.teacher_overrides if is_teacher else ())])
+    scaled = scaled_durations(_of_kinds(row, given), changes.scale_epochs, [_key(entry) for entry in given])
+    return [*scaled, *given]
+
+
+def _meaningful(row: Row, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of what the row has, once their kinds are set."""
+    recipe = _of_kinds(row, overrides)
+    return [entry for entry in overrides if _has(recipe, _key(entry))]
+
+
+def _of_kinds(row: Row, overrides: Sequence[str]) -> Recipe:
+    """Return a row's recipe with the kinds that overrides set, and nothing else of them."""
+    return load_recipe(row.recipe, [entry for entry in overrides if _key(entry).endswith(".kind")])
+
+
+def _has(recipe: Recipe, key: str) -> bool:
+    """Return whether a key has a meaning where the recipe's tables have the kinds they have."""
+    table: object = recipe
+    for part in key.split("."):
+        if isinstance(table, Frozen) and part not in type(table).model_fields:
+            return False
+        table = getattr(table, part, None)  # None: a table that an override may begin
+    return True
+
+
+def _check_used(overrides: Sequence[str], rows: Sequence[Row]) -> None:
+    """Refuse overrides of what no row has."""
+    used = {entry for row in rows for entry in _meaningful(row, overrides)}
+    if unused := [entry for entry in overrides if entry not in used]:
+        load_recipe(rows[0].recipe, unused)  # refuses, and says why
+        raise AssertionError(f"{unused} fit {rows[0].recipe}, which has no such keys")
+
+
+def _check_changes(suite: Suite, changes: Changes) -> None:
+    if changes.teacher_overrides and not suite.teachers:
+        raise RecipeError(f"--teacher {changes.teacher_overrides[0]}: suite {suite.name} has no teachers")
+    for entry in (*changes.overrides, *changes.teacher_overrides):
+        if (key := _key(entry)) in _OURS:
+            raise RecipeError(f"override {entry!r}: an ablation sets {key} itself: {_OURS[key]}")
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
