@@ -167,7 +167,9 @@ def test_another_crop_and_flips_are_scored_and_reported(
     assert matrix == [[cells[i, j] for j in range(3)] for i in range(3)]
     assert scores["scores"]["top1"] == sum(cells[i, i] for i in range(3)) / len(VAL)
     assert (scores["resize_size"], scores["crop_size"], scores["flip"], scores["batch_size"]) == (40, 38, True, 4)
-    assert printed.count("top-1") == 4, "the split, and each of its classes"
+    missed = [label for label in range(3) if sum(cells[label, guess] for guess in range(3)) > cells[label, label]]
+    assert missed
+    assert printed.count("top-1") == 1 + len(missed), "the split, and each of its classes that has a miss"
     assert (tmp_path / "out" / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
