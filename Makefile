@@ -35,7 +35,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-full: install
-	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 1200
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu" --timeout 1200
 
 wheel:
 	.ci/wheel $(PYTHON)
