@@ -141,7 +141,7 @@ class CheckpointFolder:
             if target.exists():  # the same step again, after a resume: the same content
                 shutil.rmtree(target)
             aside.rename(target)
-            _sync(self.path)
+            sync(self.path)
             for name in [*(["best"] if best else []), "last"]:  # `last` says that all of it is there
                 self._point(name, target)
         except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is each of these to somebody
@@ -172,7 +172,7 @@ class CheckpointFolder:
         link.unlink(missing_ok=True)
         link.symlink_to(target.name)
         link.replace(self.path / name)
-        _sync(self.path)
+        sync(self.path)
 
     def _drop_unpointed(self) -> None:
         kept = {(self.path / name).resolve() for name in ("last", "best")}
@@ -272,11 +272,12 @@ def _write(
     header = {"format": _FORMAT, "identity": asdict(identity)}
     (folder / "checkpoint.json").write_text(json.dumps(header, indent=1))
     for file in folder.iterdir():
-        _sync(file)
-    _sync(folder)
+        sync(file)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

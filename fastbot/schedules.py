@@ -6,6 +6,7 @@ Nothing here knows an optimizer, and no state is saved: a resumed run asks the s
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -26,7 +27,31 @@ class Schedule(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Cosine:
+class _WarmedUp(ABC):
+    """What two schedules share: a linear warmup, then a fall over all the steps that are left."""
+
+    learning_rate: float
+    num_steps: int
+    warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        _check_learning_rate(self.learning_rate)
+        _check_warmup(self.warmup_steps, self.num_steps, "steps")
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate of update `step`, 0 to `num_steps`."""
+        if step < self.warmup_steps:
+            return warmup(step, self.warmup_steps, self.learning_rate)
+        assert step <= self.num_steps, f"step {step} is past the run's {self.num_steps}: there is no rate for it"
+        return self._falling(step)
+
+    @abstractmethod
+    def _falling(self, step: int) -> float:
+        """Return the learning rate of a step after the warmup."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cosine(_WarmedUp):
     """Warm up linearly, then fall along half a cosine to 0.
 
     After warmup the rate is 0.5 * (1 + cos(pi * t / T)) * eta, where both t and T exclude the warmup: the first step
@@ -43,19 +68,7 @@ class Cosine:
     Source: BoT section 5.1, equation 1. timm counts warmup in T unless told otherwise (`warmup_prefix`).
     """
 
-    learning_rate: float
-    num_steps: int
-    warmup_steps: int = 0
-
-    def __post_init__(self) -> None:
-        _check_learning_rate(self.learning_rate)
-        _check_warmup(self.warmup_steps, self.num_steps, "steps")
-
-    def __call__(self, step: int) -> float:
-        """Return the learning rate of update `step`, 0 to `num_steps`."""
-        if step < self.warmup_steps:
-            return warmup(step, self.warmup_steps, self.learning_rate)
-        assert step <= self.num_steps, f"step {step} is past the run's {self.num_steps}: the cosine would rise again"
+    def _falling(self, step: int) -> float:
         progress = (step - self.warmup_steps) / (self.num_steps - self.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * progress)) * self.learning_rate
 
@@ -103,7 +116,7 @@ class StepDecay:
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(_WarmedUp):
     """Rise to the peak over the warmup and fall to 0 at the end, both in straight lines.
 
     FFCV's rates, from the end of the warmup on. Before it FFCV's are those of a line from eta / 10,000 in step 0, ours
@@ -120,19 +133,7 @@ class Linear:
     Source: ffcv-imagenet, `train_imagenet.py`, `get_cyclic_lr`.
     """
 
-    learning_rate: float
-    num_steps: int
-    warmup_steps: int = 0
-
-    def __post_init__(self) -> None:
-        _check_learning_rate(self.learning_rate)
-        _check_warmup(self.warmup_steps, self.num_steps, "steps")
-
-    def __call__(self, step: int) -> float:
-        """Return the learning rate of update `step`, 0 to `num_steps`."""
-        if step < self.warmup_steps:
-            return warmup(step, self.warmup_steps, self.learning_rate)
-        assert step <= self.num_steps, f"step {step} is past the run's {self.num_steps}: the rate would be negative"
+    def _falling(self, step: int) -> float:
         return self.learning_rate * (self.num_steps - step) / (self.num_steps - self.warmup_steps)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fastbot.checkpoint import sync
 from fastbot.errors import RunError
 
 
@@ -44,7 +44,7 @@ def _put(aside: Path, path: Path) -> None:
         _remove(old)
     else:
         aside.replace(path)
-    _sync_one(path.parent)
+    sync(path.parent)
 
 
 def _remove(path: Path) -> None:
@@ -57,13 +57,5 @@ def _remove(path: Path) -> None:
 def _sync(path: Path) -> None:
     for inner in sorted(path.rglob("*"), reverse=True):
         if not inner.is_symlink():
-            _sync_one(inner)
-    _sync_one(path)
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(inner)
+    sync(path)

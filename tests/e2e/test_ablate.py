@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from command import fastbot, start
+from in_process import error
 from stores import flip_bytes
 
 from datasets_tools.store import Store
@@ -103,17 +104,6 @@ def wait_for_step(run: Path, step: int, timeout_s: float = 300) -> None:
     while not (file.exists() and len(file.read_text().splitlines()) >= step):
         assert time.monotonic() < deadline, f"no step {step} within {timeout_s} s"
         time.sleep(0.02)
-
-
-def error(capsys: pytest.CaptureFixture[str], code: int, *arguments: str | Path) -> str:
-    """Run a command that must fail, in this process, and return what it says."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    said = capsys.readouterr().err
-    assert left.value.code == code, said
-    assert "Traceback" not in said
-    return said
 
 
 @pytest.mark.parametrize(

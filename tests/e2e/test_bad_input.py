@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from in_process import error
 from recipes import TINY_RECIPE
 from stores import flip_bytes
 
@@ -15,17 +16,6 @@ from datasets_tools.sources.demo import DemoSource
 from datasets_tools.store import Store
 from fastbot.cli import main
 from pipelines.backends import choose
-
-
-def error(capsys: pytest.CaptureFixture[str], code: int, *arguments: str | Path) -> str:
-    """Run a command that must fail, and return the one line it says."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    said = capsys.readouterr().err
-    assert left.value.code == code, said
-    assert "Traceback" not in said
-    return said
 
 
 @pytest.fixture

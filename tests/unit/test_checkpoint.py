@@ -50,7 +50,7 @@ def test_last_and_best_point_to_what_is_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000003", "step-00000005"]
 
 
-@pytest.mark.parametrize("moment", ["_write", "_sync"])
+@pytest.mark.parametrize("moment", ["_write", "sync"])
 def test_a_failed_write_leaves_the_earlier_checkpoint(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 import torchvision
+from dispatched import Operations
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastbot import specs
 from fastbot.clipping import AdaptiveClip, Clip, NoClip, NormClip, ValueClip, build_clip, classifier_names
@@ -22,18 +21,6 @@ CLIPS: list[specs.ClipSpec] = [
     specs.ValueClip(max_value=1e-4),
     specs.AdaptiveClip(factor=1e-3),
 ]
-
-
-class Operations(TorchDispatchMode):
-    """Count every aten operation."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[str(func)] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def network() -> nn.Module:

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from batches import random_batch
+from dispatched import Operations
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastbot.criteria import Supervised, WithAuxiliaryHead
 from fastbot.distillation import Distilled, Normalization, Renormalization, Teacher
@@ -202,22 +200,10 @@ def test_half_weights_are_converted_once_and_norms_stay_float32() -> None:
     assert net[1].running_var is not None
     assert {net[1].weight.dtype, net[1].running_var.dtype} == {torch.float32}
     images = random_batch().images.bfloat16()
-    with Calls() as calls:
+    with Operations() as calls:
         teacher(images)
     # That of the logits; none of weights.
     assert calls.counts["aten._to_copy.default"] == 1
-
-
-class Calls(TorchDispatchMode):
-    """Counts the operators that run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[str(func)] += 1
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("trained_with", [BOT, HALVES])
@@ -225,7 +211,7 @@ def test_nothing_is_read_on_the_host(trained_with: Normalization) -> None:
     batch, teacher = random_batch(mixed=True), teacher_of(network(), trained_with=trained_with)
     student = network()
     criterion = Distilled(Supervised(BinaryCrossEntropy(target_threshold=0.2)), teacher)
-    with Calls() as calls:
+    with Operations() as calls:
         criterion(student(batch.images), batch)[0].backward()
     assert calls.counts["aten.convolution.default"] == 2, "the student's and the teacher's"
     assert calls.counts["aten.convolution_backward.default"] == 1, "the student's alone"

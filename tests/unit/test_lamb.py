@@ -4,12 +4,11 @@ import copy
 import io
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
+from dispatched import Operations
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastbot.errors import ModelError
 from fastbot.models.registry import build_model
@@ -17,18 +16,6 @@ from fastbot.optimizers import Lamb, lamb
 
 # Operations of a step over one decaying and one spared group, whatever the number of parameters.
 MOST_OPERATIONS = 40
-
-
-class Operations(TorchDispatchMode):
-    """Count every aten operation."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[str(func)] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def network() -> nn.Module:

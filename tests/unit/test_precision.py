@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
+from dispatched import Operations
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastbot.build import precision_of
 from fastbot.errors import RecipeError
@@ -29,18 +27,6 @@ def _restore_tf32() -> Iterator[None]:
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-class CountOperations(TorchDispatchMode):
-    """Count every aten operation, the backward pass's and the optimizer's included."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[str(func)] += 1
-        return func(*args, **(kwargs or {}))
-
-
 def train_step(
     precision: Precision, model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor
 ) -> torch.Tensor:
@@ -58,7 +44,7 @@ def test_a_step_never_waits_for_the_device(name: Format) -> None:
     optimizer = nag(model, 0.01)
     images, labels = torch.randn(2, 3, 32, 32), torch.tensor([0, 2])
     for _ in range(2):
-        with CountOperations() as operations:
+        with Operations() as operations:
             train_step(precision, model, optimizer, images, labels)
         assert operations.counts["aten._fused_sgd_.default"] > 0
         assert operations.counts["aten._local_scalar_dense.default"] == 0
@@ -69,7 +55,7 @@ def test_the_count_sees_a_synchronization() -> None:
     """Guard of the test above: with an optimizer that is not fused, torch's scaler reads a scalar in every step."""
     model, precision = nn.Linear(4, 3), build_precision("fp16", CPU, tf32=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=False)
-    with CountOperations() as operations:
+    with Operations() as operations:
         train_step(precision, model, optimizer, torch.randn(2, 4), torch.tensor([0, 2]))
     assert operations.counts["aten._local_scalar_dense.default"] == 1
 

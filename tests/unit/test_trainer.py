@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from dispatched import Operations
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from datasets_tools.store import Store
 from fastbot.distributed import Ranks
@@ -37,24 +37,12 @@ def build(store: Store, file: Path, *overrides: str) -> Trainer:
     return Trainer(recipe, *pipelines(store, recipe), store.num_classes, ALONE)
 
 
-class Calls(TorchDispatchMode):
-    """Counts the operators that run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[str(func)] += 1
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("kind", ["fp32", "bf16"])
 @pytest.mark.parametrize("mix", ["none", "mixup"])
 def test_a_step_never_reads_a_tensor(kind: str, mix: str, store: Store, tiny_recipe: Path) -> None:
     group = ["data.mix.group=8"] if mix == "mixup" else []
     trainer = build(store, tiny_recipe, f"precision.kind={kind}", f"data.mix.kind={mix}", *group, 'epochs="3 steps"')
-    with Calls() as calls:
+    with Operations() as calls:
         trainer.fit([])
     assert calls.counts["aten.convolution.default"] > 0, "the mode saw nothing"
     assert calls.counts["aten._local_scalar_dense.default"] == 0
@@ -79,7 +67,7 @@ def test_a_step_of_every_trick_never_reads_a_tensor(clip: str, store: Store, tin
     def count(step: int) -> None:
         counts.append(calls.counts["aten._local_scalar_dense.default"])
 
-    with Calls() as calls:
+    with Operations() as calls:
         trainer.fit([count])
     assert calls.counts["aten._fused_adam_.default"] > 0, "the mode saw nothing"
     assert counts[0] == counts[-1]  # the first step makes LAMB's buffers
