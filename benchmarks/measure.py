@@ -1,33 +1,31 @@
-"""The method of every benchmark: warm-up, interleaved repeats, medians with their spread, ratios to a named peer.
-
-One JSON line per result, with the conditions it was measured under. A figure without conditions does not exist.
-"""
+"""The method of every benchmark: warm-up, interleaved repeats, medians with their spread, ratios to a named peer."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
+import math
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib import metadata
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
-
-import torch
-from rich.console import Console
-from rich.table import Table
-
-from pipelines.cores import cores
 
 # A spread beyond this says the machine was too noisy for the figure to be quoted alone.
 NOISY = 0.10
-# Characters a line of a table that goes into a file: one result stays on one line.
-_LOG_WIDTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much measuring a rung does.
+
+    Attributes:
+        repeats: counted rounds, in each of which every case has its turn.
+        at_least_s: a case runs as often in a turn as it takes to fill so many seconds, found in the warm-up.
+        warmups: rounds before, not counted.
+    """
+
+    repeats: int = 5
+    at_least_s: float = 0.0
+    warmups: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Case:
         peer: the name of the case it is compared with; its own name when it is a peer itself.
         per: divides the rate, for example the cores it may use.
         other_peers: further cases that it is compared with, each in a row of its own.
-        before: called before each run, outside the time.
+        before: called before each turn, outside the time.
     """
 
     name: str
@@ -56,30 +54,50 @@ class Result:
     """What a case came to.
 
     Attributes:
-        images_per_s: median over repeats, divided by the case's `per`; another figure where `unit` says so.
-        spread: (max - min) / median over repeats.
-        ratio: median over repeats of this case's rate to its peer's in the same repeat.
-        repeats: how many were counted.
+        benchmark, case: names.
+        peer: the case it is compared with; its own name where it is a peer itself.
+        unit: of the samples, a key of `benchmarks.units.UNITS`.
+        samples: the figure of each counted round.
+        ratios: of each round, this case's figure to its peer's in the same round.
+        notes: a few words for a table.
+        details: what belongs to this case alone, by name.
     """
 
     benchmark: str
     case: str
     peer: str
-    images_per_s: float
-    spread: float
-    ratio: float
-    repeats: int
-    unit: str = "images/s"
+    unit: str
+    samples: tuple[float, ...]
+    ratios: tuple[float, ...]
     notes: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """The median of the samples."""
+        return statistics.median(self.samples)
+
+    @property
+    def spread(self) -> float:
+        """(max - min) / median of the samples; 0 where all are 0."""
+        return _spread(self.samples)
+
+    @property
+    def ratio(self) -> float:
+        """The median of the ratios; nan where the peer's figure is 0."""
+        return statistics.median(self.ratios)
+
+    @property
+    def ratio_spread(self) -> float:
+        """(max - min) / median of the ratios: what is left of the noise when both cases meet the same machine."""
+        return _spread(self.ratios)
 
 
 def measure(
     benchmark: str,
     cases: Sequence[Case],
+    effort: Effort = Effort(),
     *,
-    repeats: int = 5,
-    warmups: int = 1,
     unit: str = "images/s",
     synchronize: Callable[[], object] = lambda: None,
 ) -> list[Result]:
@@ -88,104 +106,47 @@ def measure(
     Args:
         benchmark: its name.
         cases: with every case's peer among them.
-        repeats: counted rounds.
-        warmups: rounds before, not counted.
+        effort: how many rounds, and how long a turn.
         unit: of the rates.
         synchronize: called before each reading of the clock; a GPU's synchronize.
     """
-    rates: dict[str, list[float]] = {case.name: [] for case in cases}
-    for turn in range(warmups + repeats):
+    times = dict.fromkeys((case.name for case in cases), 1)
+    for _ in range(effort.warmups):
         for case in cases:
-            rate = _rate(case, synchronize)
-            if turn >= warmups:
-                rates[case.name].append(rate)
+            took = _turn(case, times[case.name], synchronize)[1]
+            times[case.name] = max(1, math.ceil(times[case.name] * effort.at_least_s / max(took, 1e-9)))
+    figures: dict[str, list[float]] = {case.name: [] for case in cases}
+    for _ in range(effort.repeats):
+        for case in cases:
+            count, took = _turn(case, times[case.name], synchronize)
+            figures[case.name].append(count / took / case.per)
     return [
-        compared(benchmark, case.name, peer, rates, unit) for case in cases for peer in (case.peer, *case.other_peers)
+        compared(benchmark, case.name, peer, figures, unit) for case in cases for peer in (case.peer, *case.other_peers)
     ]
 
 
-def _rate(case: Case, synchronize: Callable[[], object]) -> float:
-    case.before()
-    synchronize()
-    started = time.perf_counter()
-    count = case.run()
-    synchronize()
-    return count / (time.perf_counter() - started) / case.per
-
-
 def compared(benchmark: str, case: str, peer: str, figures: Mapping[str, Sequence[float]], unit: str) -> Result:
-    """Return a case's median and spread, and its ratio to a peer.
+    """Return a case's figures, and their ratios to a peer's of the same rounds.
 
     Args:
         benchmark, case, peer: names.
         figures: by case, one a round.
         unit: of the figures.
     """
-    own = figures[case]
-    median = statistics.median(own)
-    return Result(
-        benchmark=benchmark,
-        case=case,
-        peer=peer,
-        images_per_s=median,
-        spread=(max(own) - min(own)) / median,
-        ratio=statistics.median(a / b for a, b in zip(own, figures[peer], strict=True)),
-        repeats=len(own),
-        unit=unit,
-    )
+    ratios = tuple(own / other if other else math.nan for own, other in zip(figures[case], figures[peer], strict=True))
+    return Result(benchmark, case, peer, unit, tuple(figures[case]), ratios)
 
 
-def conditions() -> dict[str, Any]:
-    """Return what a figure depends on: device, cores, versions, commit and command."""
-    packages = ("torch", "torchvision", "numpy", "numba", "nvidia-dali-cuda120", "ffcv", "pillow", "triton")
-    return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
-        "cores": cores(),
-        "load_1min": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "versions": {name: version for name in packages if (version := _version(name))},
-        "commit": _commit(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-    }
+def _turn(case: Case, times: int, synchronize: Callable[[], object]) -> tuple[int, float]:
+    """Run a case `times` times; return how many pictures it handled and how many seconds that took."""
+    case.before()
+    synchronize()
+    started = time.perf_counter()
+    count = sum(case.run() for _ in range(times))
+    synchronize()
+    return count, time.perf_counter() - started
 
 
-def report(results: Sequence[Result], conditions: Mapping[str, Any], json_file: Path | None, title: str) -> None:
-    """Print a table, and append one JSON line per result to `json_file` when given."""
-    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
-    table = Table("case", results[0].unit if results else "", "spread", "ratio", "to", "notes", title=title)
-    for result in results:
-        noisy = " [yellow]noisy[/]" if result.spread > NOISY else ""
-        spread = f"{result.spread:.0%}{noisy}"
-        own_unit = "" if result.unit == results[0].unit else f" {result.unit}"
-        rate = f"{figure(result.images_per_s)}{own_unit}"
-        table.add_row(result.case, rate, spread, f"{result.ratio:.2f}", result.peer, result.notes)
-    console.print(table)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        with json_file.open("a") as out:
-            out.writelines(json.dumps(asdict(result) | {"conditions": dict(conditions)}) + "\n" for result in results)
-
-
-def figure(value: float) -> str:
-    """Write a number with three digits, or as many as stand before its point."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+def _spread(figures: Sequence[float]) -> float:
+    median = statistics.median(figures)
+    return (max(figures) - min(figures)) / median if median else 0.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from benchmarks import augment, augment_gpu, convert, corpus, delivery, loader, plan, report, step
+from benchmarks.corpora import corpus
+from benchmarks.rungs import augment, augment_gpu, convert, delivery, loader, plan, step
 
 app = typer.Typer(
     help="Measure this machine: every rate beside a peer in the same run.", no_args_is_help=True, add_completion=False
@@ -17,4 +18,3 @@ app.command(name="augment")(augment.command)
 app.command(name="augment-gpu")(augment_gpu.command)
 app.command(name="delivery")(delivery.command)
 app.command(name="step")(step.step)
-app.command(name="report")(report.command)

@@ -21,7 +21,7 @@ from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
 from ffcv.reader import Reader
 from ffcv.writer import DatasetWriter
 
-from benchmarks.stock_ffcv import Loader, OrderOption
+from benchmarks.peers.stock_ffcv import Loader, OrderOption
 from datasets_tools.exchange.adopt import adopt
 from datasets_tools.store import Shard, Split, Store, beton
 from datasets_tools.store.index import StoredFormat

@@ -23,7 +23,7 @@ from stores import StoredPicture, flip_bytes, write_split
 
 pytest.importorskip("ffcv")
 
-from benchmarks.stock_ffcv import Loader
+from benchmarks.peers.stock_ffcv import Loader
 from datasets_tools import jpeg
 from datasets_tools.errors import DamagedSampleError
 from datasets_tools.store import Split

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import augment, augment_gpu, measure, plan, report
+from benchmarks import measure
 from benchmarks.measure import Result
+from benchmarks.rungs import augment, augment_gpu, plan
 from fastbot.errors import RunError
 
 SUITE = Path(__file__).parents[2] / "benchmarks" / "gpu_suite.sh"
@@ -21,7 +20,7 @@ SUITE = Path(__file__).parents[2] / "benchmarks" / "gpu_suite.sh"
 
 def check(results: list[Result]) -> None:
     assert {result.peer for result in results} <= {result.case for result in results}
-    assert all(result.images_per_s > 0 for result in results)
+    assert all(result.value > 0 for result in results)
 
 
 def test_plans() -> None:
@@ -59,17 +58,16 @@ def test_augmentation_on_a_gpu_needs_one() -> None:
     [(0.0, "0"), (0.2983, "0.298"), (16.04, "16"), (99.94, "99.9"), (123.6, "124"), (7654.3, "7,654")],
 )
 def test_figures_have_three_digits_or_more(value: float, written: str) -> None:
-    assert measure.figure(value) == written
+    assert units.figure(value) == written
 
 
 def test_a_table_has_notes_where_there_are_some(tmp_path: Path) -> None:
-    file = tmp_path / "results.jsonl"
-    result = Result("b", "ours", "theirs", 0.5, 0.01, 2.0, 5, "s", details={"threads": 3})
-    conditions = measure.conditions() | {"threads": "1, 3"}
     for notes, end in (("", "| theirs |"), ("half", "| theirs | half |")):
-        file.write_text(json.dumps(asdict(result) | {"notes": notes, "conditions": conditions}) + "\n")
-        header, rule, row = report.table(file).splitlines()[-3:]
-        assert row.startswith("| ours | 3 | 0.5 | 1% | 2.00 ")
+        file = tmp_path / f"{notes or 'none'}.jsonl"
+        result = Result("b", "ours", "theirs", "s", (0.5, 0.5), (2.0, 2.0), notes, {"threads": 3})
+        lines.append([result], {"threads": "1, 3"}, file)
+        header, rule, row = tables.table(file).splitlines()[-3:]
+        assert row.startswith("| ours | 3 | 0.5 | 0% | 2.00 ")
         assert row.endswith(end)
         assert header.count("|") == rule.count("|") == row.count("|")
 

@@ -13,9 +13,10 @@ from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import get_sampling
 from typer.testing import CliRunner
 
-from benchmarks import corpus, corpus_recipe
-from benchmarks.corpus import CorpusStatistics, write_corpus
-from benchmarks.corpus_recipe import FILE_BYTES, SIZES, CorpusEntry, CorpusSource
+from benchmarks.corpora import corpus
+from benchmarks.corpora import recipe as corpus_recipe
+from benchmarks.corpora.corpus import CorpusStatistics, write_corpus
+from benchmarks.corpora.recipe import FILE_BYTES, SIZES, CorpusEntry, CorpusSource
 from datasets_tools import photographs
 from datasets_tools.errors import StoreError
 from datasets_tools.store import Store

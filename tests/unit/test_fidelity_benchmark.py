@@ -11,8 +11,8 @@ from skimage.metrics import peak_signal_noise_ratio
 from sources import encoded
 from stores import StoredPicture, write_split
 
-from benchmarks import fidelity
-from benchmarks.fidelity import fidelities, psnr
+from benchmarks.rungs import fidelity
+from benchmarks.rungs.fidelity import fidelities, psnr
 from datasets_tools.photographs import load
 from datasets_tools.store import Split
 from pipelines.backends import choose

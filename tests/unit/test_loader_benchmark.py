@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 from stores import StoredPicture, write_split, write_store
 
-from benchmarks import fidelity, loader, loader_corpora
-from benchmarks.loader import Settings, run
-from benchmarks.loader_corpora import by_size, large, progressive, size_bins
+from benchmarks.corpora import derived as loader_corpora
+from benchmarks.corpora.derived import by_size, large, progressive, size_bins
+from benchmarks.rungs import fidelity, loader
+from benchmarks.rungs.loader import Settings, run
 from datasets_tools import jpeg
 from datasets_tools.jpeg import Subsampling
 from datasets_tools.store import Split
@@ -124,7 +125,7 @@ def test_every_corpus_and_thread_count_is_measured_beside_its_peers(
     for label in ("10 kB", "progressive", "120x90"):
         expected += [(f"{case}, {label}", f"{peer}, {label}") for case, peer in pairs]
     assert sorted((result.case, result.peer) for result in results) == sorted(expected)
-    assert all(result.images_per_s > 0 for result in results)
+    assert all(result.value > 0 for result in results)
     ours = [result for result in results if result.case.startswith("fastbot")]
     assert all(result.details["psnr"]["num_crops"] == 4 for result in ours)
     assert {result.details["threads"] for result in results if "120x90" in result.case} == {2}

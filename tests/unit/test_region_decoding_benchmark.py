@@ -10,7 +10,7 @@ from PIL import Image
 from sources import encoded
 from stores import StoredPicture, write_store
 
-from benchmarks.region_decoding import RegionDecoding, one_pixel
+from benchmarks.rungs.region_decoding import RegionDecoding, one_pixel
 from datasets_tools.jpeg import RegionBatch
 from datasets_tools.photographs import load
 from fastbot.errors import RunError

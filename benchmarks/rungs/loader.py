@@ -17,12 +17,14 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks import peers
-from benchmarks.corpus import STATISTICS_NAME, CorpusStatistics
-from benchmarks.fidelity import fidelities
-from benchmarks.loader_corpora import Corpus, by_size, large, progressive, whole
-from benchmarks.measure import Case, Result, conditions, measure, report
-from benchmarks.region_decoding import RegionDecoding
+from benchmarks.corpora.corpus import STATISTICS_NAME, CorpusStatistics
+from benchmarks.corpora.derived import Corpus, by_size, large, progressive, whole
+from benchmarks.measure import Case, Effort, Result, measure
+from benchmarks.options import Data, JsonFile, Repeats
+from benchmarks.peers import loaders as peers
+from benchmarks.publishing import publish
+from benchmarks.rungs.fidelity import fidelities
+from benchmarks.rungs.region_decoding import RegionDecoding
 from datasets_tools.store import Store
 from pipelines.backends import choose
 from pipelines.batch import Backend, BatchPlan
@@ -107,7 +109,7 @@ def _measured(corpus: Corpus, settings: Settings) -> list[Result]:
         cases = _Cases(corpus, settings, folder, stack)
         synchronize: Callable[[], object] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
         every = [case for num_threads in settings.threads or (cores(),) for case in cases.with_threads(num_threads)]
-        results = measure("loader", every, repeats=settings.repeats, unit="images/s per core", synchronize=synchronize)
+        results = measure("loader", every, Effort(settings.repeats), unit="images/s per core", synchronize=synchronize)
         return cases.described(results)
 
 
@@ -156,7 +158,7 @@ class _Cases:
         described: list[Result] = []
         for result in results:
             num_threads = self._num_threads[result.case]
-            in_all = result.images_per_s * num_threads
+            in_all = result.value * num_threads
             details: dict[str, object] = {"threads": num_threads, "images_per_s_in_all": in_all, "mean_kb": mean_kb}
             notes = [f"{in_all:,.0f} images/s in all"]
             if result.case in found:
@@ -222,7 +224,7 @@ class _Cases:
 
 
 def loader(
-    data: Annotated[Path, typer.Option(help="A store; `fastbot bench corpus` makes the one our figures are of.")],
+    data: Data,
     size: Annotated[int, typer.Option(min=1, help="Crop size in pixels.")] = 224,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     threads: Annotated[
@@ -233,7 +235,7 @@ def loader(
             "like, the last counts.",
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
+    repeats: Repeats = 5,
     bins: Annotated[bool, typer.Option("--bins", help="Also by size: about 50, 75, 110 and 160 kB.")] = False,
     progressive_sources: Annotated[
         bool, typer.Option("--progressive", help="Also progressive JPEGs: ours converted, the peers' as they are.")
@@ -241,7 +243,7 @@ def loader(
     large_pictures: Annotated[
         bool, typer.Option("--large", help="Also pictures of 1000 x 750 pixels: apt-get install mate-backgrounds.")
     ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Append one JSON line per result.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure each backend beside the stock loaders.
 
@@ -257,4 +259,4 @@ def loader(
         Console().print(found.table())
     words = ", ".join(map(str, counts))
     known = {"size": size, "batch_size": batch_size, "threads": words, "corpus": statistics}
-    report(results, conditions() | known, json_file, f"random resized crop to {size}, {words} threads")
+    publish(results, known, json_file, f"random resized crop to {size}, {words} threads")

@@ -20,11 +20,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.convert_memory import peak_bytes
-from benchmarks.convert_peers import Examiners, copied, ffcv_writer
-from benchmarks.corpus import STATISTICS_NAME, CorpusStatistics, write_corpus
-from benchmarks.measure import Case, Result, compared, conditions, measure, report
-from benchmarks.peers import extract
+from benchmarks.corpora.corpus import STATISTICS_NAME, CorpusStatistics, write_corpus
+from benchmarks.measure import Case, Effort, Result, compared, measure
+from benchmarks.options import JsonFile, Repeats
+from benchmarks.peers.loaders import extract
+from benchmarks.publishing import publish
+from benchmarks.rungs.convert_memory import peak_bytes
+from benchmarks.rungs.convert_peers import Examiners, copied, ffcv_writer
 from datasets_tools import jpeg
 from datasets_tools.conversion.convert import ConvertOptions
 from datasets_tools.conversion.convert import convert as convert_source
@@ -113,7 +115,7 @@ class Bench:
                 Case(check_all, examiners.epoch(jpeg.check, places), check_all),
                 self._conversion("convert, with progressive", check_all, everything, count, Policy()),
             ]
-            return measure("convert", cases, repeats=self._repeats)
+            return measure("convert", cases, Effort(self._repeats))
 
     def unchecked(self, count: int) -> list[Result]:
         """Measure a conversion that only looks at markers, beside `cp` and `sync`."""
@@ -122,7 +124,7 @@ class Bench:
             Case(peer, copied(source, target, count), peer, before=partial(_cleared, target)),
             self._conversion("convert --no-check", peer, source, count, Policy(check=False)),
         ]
-        return measure("convert", cases, repeats=self._repeats)
+        return measure("convert", cases, Effort(self._repeats))
 
     def resized(self, count: int) -> list[Result]:
         """Measure conversions that make pictures smaller, beside FFCV's writer."""
@@ -134,7 +136,7 @@ class Bench:
             self._conversion(f"convert --max-side {_MAX_SIDE}", peer, source, count, longer),
             self._conversion(f"convert --short-side {_SHORT_SIDE}", peer, source, count, shorter),
         ]
-        return measure("convert", cases, repeats=self._repeats)
+        return measure("convert", cases, Effort(self._repeats))
 
     def memory(self, counts: Sequence[int]) -> list[Result]:
         """Measure the peak memory of conversions of `counts` pictures, beside that of the first."""
@@ -218,8 +220,8 @@ def command(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Pictures a run; the store's, again from the start.")] = 10_000,
     workers: Annotated[int | None, typer.Option(min=1, help="Of every case; by default one per core.")] = None,
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Append one JSON line per result.")] = None,
+    repeats: Repeats = 5,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure conversions beside the check of their pictures, `cp`, and FFCV's writer; TMPDIR says on which disk.
 
@@ -231,7 +233,7 @@ def command(
         if data is None:
             write_corpus(store, _NUM_MADE, 0, num_workers)
         results = run(store, count, num_workers, repeats)
-        settings = conditions() | {"threads": num_workers, "count": count, "corpus": _statistics(store)}
+        settings = {"threads": num_workers, "count": count, "corpus": _statistics(store)}
     rates = [result for result in results if result.unit != "MB"]
-    report(rates, settings, json_file, f"{count:,} pictures, {num_workers} workers")
-    report(results[len(rates) :], settings, json_file, "peak memory")
+    publish(rates, settings, json_file, f"{count:,} pictures, {num_workers} workers")
+    publish(results[len(rates) :], settings, json_file, "peak memory")

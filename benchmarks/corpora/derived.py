@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.corpus_recipe import MAX_ZOOM
+from benchmarks.corpora.recipe import MAX_ZOOM
 from datasets_tools import photographs
 from datasets_tools.conversion.convert import ConvertOptions, convert
 from datasets_tools.pictures import Policy

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -25,6 +24,8 @@ import typer
 from torchvision.transforms import v2
 
 from benchmarks import measure as method
+from benchmarks.options import JsonFile, Repeats
+from benchmarks.publishing import publish
 from fastbot.distributed import pick_device
 from fastbot.errors import RunError
 from pipelines.augment.build import build_augment
@@ -140,8 +141,8 @@ def run(batch_size: int = 256, size: int = 224, repeats: int = 5, inner: int = 1
 def command(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a batch.")] = 256,
     size: Annotated[int, typer.Option(min=1, help="Height and width in pixels.")] = 224,
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Append one JSON line per result.")] = None,
+    repeats: Repeats = 5,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure the augmentation of BoT and of RSB on a GPU, beside a copy of its bytes, torchvision and kornia."""
     try:
@@ -151,7 +152,7 @@ def command(
         raise typer.Exit(1) from None
     settings = {"batch_size": batch_size, "size": size}
     title = f"augment_gpu, {batch_size} x {size} x {size}, bfloat16, device time"
-    method.report(results, method.conditions() | settings, json_file, title)
+    publish(results, settings, json_file, title)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,12 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import peers
-from benchmarks.delivery_process import RECIPES, Setting
-from benchmarks.measure import Result, compared, conditions, figure, report
+from benchmarks.measure import Result, compared
+from benchmarks.options import Data, Device, JsonFile, Repeats
+from benchmarks.peers import loaders as peers
+from benchmarks.publishing import publish
+from benchmarks.rungs.delivery_process import RECIPES, Setting
+from benchmarks.units import figure
 from datasets_tools.store import Store
 from fastbot.distributed import pick_device
 from fastbot.errors import RunError
@@ -28,7 +31,7 @@ from pipelines.cores import cores
 
 BATCHES = 200, 2000  # between which memory shall not grow
 _STOCK = "torchvision DataLoader"
-_MODULE = "benchmarks.delivery_process"
+_MODULE = "benchmarks.rungs.delivery_process"
 
 
 def run(setting: Setting, repeats: int = 5, epochs: int = 5, batches: tuple[int, int] = BATCHES) -> list[Result]:
@@ -57,7 +60,7 @@ def _compiling(setting: Setting, cache: Path) -> list[Result]:
     empty, kept = "numba compiles, cache empty", "numba compiles, cache kept"
     figures = {name: _ask(cache, "everything", setting)["compiling_s"] for name in (empty, kept)}
     # Each by itself: a ratio to nothing, which the second may be, is none.
-    return [Result("delivery", name, name, seconds, 0.0, 1.0, 1, "s") for name, seconds in figures.items()]
+    return [Result("delivery", name, name, "s", (seconds,), (1.0,)) for name, seconds in figures.items()]
 
 
 def _first_batches(setting: Setting, cache: Path, files: Path, repeats: int) -> list[Result]:
@@ -111,17 +114,17 @@ def _ask(cache: Path, question: str, setting: Setting, *arguments: object) -> di
 
 
 def command(
-    data: Annotated[Path, typer.Option(help="A store; `fastbot bench corpus` makes the one our figures are of.")],
+    data: Data,
     backend: Annotated[str, typer.Option(help="Of those that `fastbot doctor` lists, or auto.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Device = "auto",
     size: Annotated[int, typer.Option(min=1, help="Crop size in pixels.")] = 224,
     batch_size: Annotated[int, typer.Option(min=32, help="A multiple of 32, in which RSB mixes.")] = 64,
     threads: Annotated[int, typer.Option(min=1, help="Decoding threads, and workers of the peer.")] = cores(),
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
+    repeats: Repeats = 5,
     batches: Annotated[
         int, typer.Option(min=2, help="After which memory is looked at, and after a tenth of it.")
     ] = 2000,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Append one JSON line per result.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure the first batch of a process, the wait at the borders of epochs, and memory over many batches.
 
@@ -131,4 +134,4 @@ def command(
     name = choose.choose(backend, target).name
     setting = Setting(str(data), name, str(target), batch_size, size, threads)
     results = run(setting, repeats, epochs=repeats, batches=(max(1, batches // 10), batches))
-    report(results, conditions() | asdict(setting), json_file, f"delivery by {name} to {target}, {threads} threads")
+    publish(results, asdict(setting), json_file, f"delivery by {name} to {target}, {threads} threads")

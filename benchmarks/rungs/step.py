@@ -7,13 +7,14 @@ in the loop of PyTorch's own ImageNet example, with the same precision and layou
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from benchmarks.measure import Case, Result, conditions, measure, report
+from benchmarks.measure import Case, Effort, Result, measure
+from benchmarks.options import Device, JsonFile, Repeats
+from benchmarks.publishing import publish
 from fastbot.build import loss_of, model_on, optimizer_of, precision_of
 from fastbot.distributed import pick_device
 from fastbot.recipe import Recipe
@@ -72,7 +73,7 @@ def run(recipe: Recipe, device: torch.device, batch_size: int, steps: int, repea
     cases += [
         _ours(variant, device, images, labels, steps) for variant in variants if not variant.compile or _compiles()
     ]
-    return measure("step", cases, repeats=repeats, warmups=2, synchronize=synchronize)
+    return measure("step", cases, Effort(repeats, warmups=2), synchronize=synchronize)
 
 
 def _compiles() -> bool:
@@ -83,10 +84,10 @@ def step(
     recipe: Annotated[str, typer.Option(help="Whose model, size and precision.")] = "bot-efficient",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step, on this device.")] = 256,
     steps: Annotated[int, typer.Option(min=1, help="Steps a repeat.")] = 20,
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    repeats: Repeats = 5,
+    device: Device = "auto",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[key.sub=value ...]")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Append one JSON line per result.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure the training step alone, on pixels that cost nothing.
 
@@ -95,4 +96,4 @@ def step(
     loaded = load_recipe(recipe, overrides or [])
     results = run(loaded, pick_device(device), batch_size, steps, repeats)
     settings = {"recipe": loaded.name, "batch_size": batch_size, "size": loaded.data.crop_size}
-    report(results, conditions() | settings, json_file, f"step of {loaded.name}, batch {batch_size}")
+    publish(results, settings, json_file, f"step of {loaded.name}, batch {batch_size}")

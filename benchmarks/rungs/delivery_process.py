@@ -1,4 +1,4 @@
-"""One question about delivery, answered by a process of its own: `python -m benchmarks.delivery_process QUESTION JSON`.
+"""One question about delivery, answered by a process of its own: `python -m MODULE QUESTION SETTING ARGUMENTS`.
 
 What was compiled, allocated or started for one answer is not there for another. The last line printed is the answer.
 """
@@ -19,8 +19,8 @@ import torch
 from numba.core import event
 
 import pipelines
-from benchmarks import peers
-from benchmarks.plan import BOT, RSB
+from benchmarks.peers import loaders as peers
+from benchmarks.rungs.plan import BOT, RSB
 from pipelines.spec import DataSpec
 
 RECIPES: Mapping[str, DataSpec] = {"BoT": BOT, "RSB": RSB}

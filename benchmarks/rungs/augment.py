@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -27,7 +26,9 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from benchmarks import measure as method
-from benchmarks.plan import RSB
+from benchmarks.options import JsonFile, Repeats
+from benchmarks.publishing import publish
+from benchmarks.rungs.plan import RSB
 from fastbot.distributed import pick_device
 from pipelines.augment.build import Augment, build_augment
 from pipelines.augment.reference import ReferenceAugment
@@ -250,7 +251,7 @@ def run(device: torch.device, batch_size: int = 64, size: int = 224, repeats: in
         for result in method.measure(
             "augment",
             _cases(title, scenario, device, batch_size, size),
-            repeats=repeats,
+            method.Effort(repeats),
             synchronize=synchronize,
         )
     ]
@@ -260,9 +261,9 @@ def command(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a batch.")] = 64,
     size: Annotated[int, typer.Option(min=1, help="Height and width in pixels.")] = 224,
     threads: Annotated[int, typer.Option(min=1, help="Of torch and of fastbot.")] = torch.get_num_threads(),
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
+    repeats: Repeats = 5,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cuda" if torch.cuda.is_available() else "cpu",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Append one JSON line per result.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure flip, colour jitter, lighting, RandAugment, normalization, erasing and mixing.
 
@@ -272,7 +273,7 @@ def command(
     settings = {"batch_size": batch_size, "size": size, "threads": threads}
     results = run(pick_device(device), batch_size, size, repeats)
     title = f"augment, {batch_size} x {size} x {size} on {device}, {threads} threads"
-    method.report(results, method.conditions() | settings, json_file, title)
+    publish(results, settings, json_file, title)
 
 
 if __name__ == "__main__":

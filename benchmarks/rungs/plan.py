@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,6 +18,8 @@ import typer
 from numpy.typing import NDArray
 
 import benchmarks.measure as method
+from benchmarks.options import JsonFile, Repeats
+from benchmarks.publishing import publish
 from pipelines.plan import TrainPlan
 from pipelines.spec import DataSpec, HsvJitter, Mixup, MixupCutMix, NoJitter, RandAugment, RepeatAugment
 
@@ -184,8 +185,8 @@ def _measured(epochs: Mapping[str, Callable[[], int]], repeats: int) -> list[met
     peer = list(epochs)[-1]
     cases = [method.Case(name, clock.run, peer) for name, clock in clocks.items()]
     results = []
-    for result in method.measure("plan", cases, repeats=repeats, unit="samples/s"):
-        wall_us, cpu_us = 1e6 / result.images_per_s, clocks[result.case].us_per_sample
+    for result in method.measure("plan", cases, method.Effort(repeats), unit="samples/s"):
+        wall_us, cpu_us = 1e6 / result.value, clocks[result.case].us_per_sample
         notes = f"{wall_us:.2f} us a sample, {cpu_us:.2f} of a core"
         details = {"us_per_sample": wall_us, "cpu_us_per_sample": cpu_us}
         results.append(replace(result, notes=notes, details=details))
@@ -208,11 +209,11 @@ def run(repeats: int, num_samples: int = NUM_SAMPLES) -> list[method.Result]:
 
 
 def command(
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
+    repeats: Repeats = 5,
     samples: Annotated[
         int, typer.Option(min=ROWS * WORLD_SIZES[-1], help="Of the split; ImageNet's, by default.")
     ] = NUM_SAMPLES,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Append one JSON line per result.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure what deciding everything random costs.
 
@@ -220,7 +221,7 @@ def command(
     """
     settings = {"samples": samples, "rows": ROWS}
     title = f"plans of training on {samples:,} pictures, {ROWS} rows a rank"
-    method.report(run(repeats, samples), method.conditions() | settings, json_file, title)
+    publish(run(repeats, samples), settings, json_file, title)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def dali_loader(
 def ffcv_loader(beton: Path, size: int, batch_size: int, num_workers: int) -> Epoch:
     """FFCV: its `Loader` with `RandomResizedCropRGBImageDecoder`, from the operating system's cache."""
     threads = torch.get_num_threads()
-    from benchmarks.stock_ffcv import Loader, OrderOption  # isort: skip  # before ffcv
+    from benchmarks.peers.stock_ffcv import Loader, OrderOption  # isort: skip  # before ffcv
     from ffcv.fields.rgb_image import RandomResizedCropRGBImageDecoder
     from ffcv.transforms import ToTensor
 

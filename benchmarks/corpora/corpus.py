@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from benchmarks.corpus_recipe import FILE_BYTES, PROGRESSIVE, ROTATED, SIZES, STORAGE, CorpusSource
+from benchmarks.corpora.recipe import FILE_BYTES, PROGRESSIVE, ROTATED, SIZES, STORAGE, CorpusSource
 from datasets_tools import photographs
 from datasets_tools.conversion.convert import ConvertOptions, convert
 from datasets_tools.conversion.progress import Progress, ProgressCallback
