@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import measure
+from benchmarks import lines, units
 from benchmarks.measure import Result
+from benchmarks.pages import tables
 from benchmarks.rungs import augment, augment_gpu, plan
 from fastbot.errors import RunError
 
