@@ -20,6 +20,11 @@ from fastbot.recipe import Recipe
 from fastbot.schedules import Schedule, build_schedule
 from fastbot.specs import TeacherSpec
 
+FP16_ON_CPU = (
+    "precision.kind is fp16 on a CPU, which computes it far slower than float32: a step may take minutes. "
+    "Take precision.kind=fp32"
+)
+
 
 def model_on(recipe: Recipe, num_classes: int, device: torch.device) -> nn.Module:
     """Return the recipe's model on its device and in its memory format; draws from torch's global generator."""
@@ -50,6 +55,14 @@ def loss_of(recipe: Recipe) -> Loss:
     return build_loss(recipe.loss)
 
 
+def compiled(recipe: Recipe, module: nn.Module) -> nn.Module:
+    """Return what the loop calls for a module: where the recipe asks for it, a compiled wrapper of it.
+
+    The module itself is left as it is: weights are saved and counted by its own names.
+    """
+    return torch.compile(module) if recipe.compile else module  # type: ignore[return-value]
+
+
 def criterion_of(recipe: Recipe, teacher: Teacher | None) -> Criterion:
     """Return what the loop minimizes: the loss, and what a teacher or an auxiliary head adds to it.
 
@@ -61,7 +74,8 @@ def criterion_of(recipe: Recipe, teacher: Teacher | None) -> Criterion:
     criterion: Criterion = Supervised(loss)
     if isinstance(spec, TeacherSpec):
         assert teacher is not None, "the recipe has a teacher"
-        criterion = Distilled(criterion, teacher, spec.temperature, spec.hard_weight, spec.soft_weight)
+        asked = compiled(recipe, teacher)
+        criterion = Distilled(criterion, asked, spec.temperature, spec.hard_weight, spec.soft_weight)
     if recipe.model.aux_weight > 0:
         criterion = WithAuxiliaryHead(criterion, loss, recipe.model.aux_weight)
     return criterion
@@ -91,11 +105,7 @@ def schedule_of(recipe: Recipe, steps_per_epoch: int) -> Schedule:
 def precision_of(recipe: Recipe, device: torch.device) -> Precision:
     """Return the arithmetic of the step, and set TF32 for the whole process."""
     if device.type == "cpu" and recipe.precision.kind == "fp16":
-        warnings.warn(
-            "precision.kind is fp16 on a CPU, which computes it far slower than float32: a step may take minutes. "
-            "Take precision.kind=fp32",
-            stacklevel=2,
-        )
+        warnings.warn(FP16_ON_CPU, stacklevel=2)
     return build_precision(recipe.precision.kind, device, recipe.precision.tf32)
 
 

@@ -160,7 +160,9 @@ class CheckpointFolder:
         """
         path = self.path / name
         if not path.is_dir():
-            raise CheckpointError(f"{path} is not there: the run has saved no checkpoint of that name")
+            names = sorted(folder.name for folder in self.path.glob("[!.]*") if folder.is_dir())
+            known = f". There are: {', '.join(names)}" if names else ", nor any other"
+            raise CheckpointError(f"{path} is not there: the run has saved no checkpoint of that name{known}")
         return read_checkpoint(path.resolve())  # once: a run going on may point the name elsewhere meanwhile
 
     def exists(self) -> bool:

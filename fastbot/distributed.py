@@ -79,27 +79,58 @@ class Ranks:
         if self.world_size > 1:
             dist.barrier()
 
-    def average_batch_norm_statistics(self, model: nn.Module) -> None:
-        """Average running means and variances over ranks, in place.
+    def rows(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the 1-D `values` of each rank as a row (world_size, n), bit for bit; every rank must call it."""
+        rows = values.new_zeros(self.world_size, len(values))
+        rows[self.rank] = values
+        return self.sum(rows)
 
-        DDP runs without buffer broadcast, so each rank tracks its own share of the data; before an evaluation or a
-        checkpoint they are averaged, as timm's `dist-bn reduce` does.
+    @contextmanager
+    def averaged_batch_norm_statistics(self, models: Sequence[nn.Module]) -> Iterator[None]:
+        """Average running means and variances over ranks; on leaving each rank has its own again, bit for bit.
+
+        DDP runs without buffer broadcast, so each rank tracks its own share of the data; for an evaluation or a
+        checkpoint they are averaged, as timm's `dist-bn reduce` does. timm goes on from the averages: how often it
+        evaluates then changes what is tracked.
         """
-        if self.world_size == 1:
+        statistics = BatchNormStatistics(models)
+        if self.world_size == 1 or not statistics.buffers:
+            yield
             return
-        statistics = [
+        own = statistics.flat()
+        statistics.fill(self.sum(own.clone()) / self.world_size)
+        try:
+            yield
+        finally:
+            statistics.fill(own)
+
+
+class BatchNormStatistics:
+    """The running means and variances of models, in one order, as one row of numbers.
+
+    Args:
+        models: at least one.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        self.buffers = [
             buffer
+            for model in models
             for module in model.modules()
             if isinstance(module, nn.modules.batchnorm._BatchNorm)
             for buffer in (module.running_mean, module.running_var)
             if buffer is not None
         ]
-        if not statistics:
-            return
-        flat = torch.cat([buffer.flatten() for buffer in statistics])
-        flat = self.sum(flat) / self.world_size
-        for buffer, mean in zip(statistics, torch.split(flat, [buffer.numel() for buffer in statistics]), strict=True):
-            buffer.copy_(mean.view_as(buffer))
+
+    def flat(self) -> torch.Tensor:
+        """Return a copy of all, 1-D."""
+        return torch.cat([buffer.flatten() for buffer in self.buffers]) if self.buffers else torch.empty(0)
+
+    def fill(self, flat: torch.Tensor) -> None:
+        """Set all to what `flat` returned."""
+        parts = torch.split(flat, [buffer.numel() for buffer in self.buffers])
+        for buffer, part in zip(self.buffers, parts, strict=True):
+            buffer.copy_(part.view_as(buffer))
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:

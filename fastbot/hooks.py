@@ -165,9 +165,10 @@ class Save:
         with self._trainer.clock.paused():
             state = self._trainer.state() | {"results": asdict(self._results)}
             _check_finite(float(state["sums"].sum()), self._saved_step, step)
-            if self._trainer.ranks.is_first:
-                average = self._trainer.average.state_dict()
-                self._run.checkpoints.save(step, self._trainer.bare, state, self._identity, best=best, average=average)
+            with self._trainer.averaged_statistics():
+                if self._trainer.ranks.is_first:
+                    bare, average = self._trainer.bare, self._trainer.average.state_dict()
+                    self._run.checkpoints.save(step, bare, state, self._identity, best=best, average=average)
             self._trainer.ranks.barrier()
         self._saved_step, self.saved_at = step, time.monotonic()
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torchvision
 from torch import nn
 
+from fastbot.downloads import Download, of_hub, of_torch
 from fastbot.errors import ModelError
+from fastbot.models.preprocessing import normalization_of
 from pipelines.spec import Rgb
 
 
@@ -33,17 +35,19 @@ class Pretrained:
     num_classes: int
     mean: Rgb
     std: Rgb
+    _download: Download = field(repr=False)
     _create: Callable[[], nn.Module] = field(repr=False)
 
     def load(self) -> nn.Module:
         """Return the trained network: on the CPU, in float32, in evaluation mode, to logits (N, num_classes).
 
-        The library takes the weights from its cache, or fetches them over the network.
+        The library takes the weights from its cache, or fetches them over the network, which is said.
 
         Raises:
-            ModelError: they are in neither, or damaged.
+            ModelError: they are in neither, or damaged, or the network does not answer.
         """
         try:
+            self._download.prepare(f"the weights of {self.name} ({self.weights})")
             return self._create().eval()
         except (OSError, RuntimeError) as error:
             raise ModelError(
@@ -71,15 +75,16 @@ def find_pretrained(name: str) -> Pretrained:
 
 def _in_torchvision(name: str) -> Pretrained:
     models = torchvision.models
-    _check_name("torchvision", name, models.list_models(module=models))  # classifiers only, and all have weights
+    known = models.list_models(module=models)  # classifiers only, and all have weights
+    if name not in known:
+        raise _no_weights("torchvision", name, difflib.get_close_matches(name, known, n=4))
     weights = models.get_model_weights(name).DEFAULT
-    preset = weights.transforms()
     return Pretrained(
         f"torchvision:{name}",
         str(weights),
         len(weights.meta["categories"]),
-        _of_255(preset.mean),
-        _of_255(preset.std),
+        *normalization_of(weights.transforms()),
+        of_torch(weights.url),
         lambda: cast(nn.Module, models.get_model(name, weights=weights, progress=False)),
     )
 
@@ -87,31 +92,32 @@ def _in_torchvision(name: str) -> Pretrained:
 def _in_timm(name: str) -> Pretrained:
     try:
         import timm
+
+        from fastbot.models.timm_models import near_weights
     except ImportError as error:
         raise ModelError(
             f"model timm:{name} needs timm, which cannot be imported ({error}). Install it with: pip install timm"
         ) from error
     if not timm.is_model_pretrained(name):  # with a tag or without
-        _check_name("timm", name, timm.list_pretrained())
+        raise _no_weights("timm", name, near_weights(name))
     config = timm.get_pretrained_cfg(name)
     return Pretrained(
         f"timm:{name}",
         ".".join(filter(None, (config.architecture, config.tag))),
         config.num_classes,
-        _of_255(config.mean),
-        _of_255(config.std),
+        *normalization_of(config),
+        _timm_download(config),
         lambda: cast(nn.Module, timm.create_model(name, pretrained=True)),
     )
 
 
-def _check_name(library: str, name: str, known: Collection[str]) -> None:
-    if name in known:
-        return
-    nearest = [f"{library}:{match}" for match in difflib.get_close_matches(name, known, n=4)]
-    hint = f" Did you mean {', '.join(nearest)}?" if nearest else ""
-    raise ModelError(f"{library} has no trained image classifier named {name}.{hint}")
+def _timm_download(config: Any) -> Download:
+    """Return what timm fetches for a configuration: the hub comes first."""
+    if config.hf_hub_id:
+        return of_hub(config.hf_hub_id, [config.hf_hub_filename] if config.hf_hub_filename else ())
+    return of_torch(config.url)
 
 
-def _of_255(values: Collection[float]) -> Rgb:
-    red, green, blue = (255 * value for value in values)
-    return red, green, blue
+def _no_weights(library: str, name: str, near: Collection[str]) -> ModelError:
+    hint = f" Did you mean {', '.join(f'{library}:{match}' for match in near)}?" if near else ""
+    return ModelError(f"{library} has no trained image classifier named {name}.{hint}")

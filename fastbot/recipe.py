@@ -106,10 +106,14 @@ def training_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         before, now: what `as_dict` returns of the recipes, resolved.
     """
     there, here = flat(before), flat(now)
+    return "; ".join(f"{key} is {here.get(key)}, was {there.get(key)}" for key in changed_keys(before, now))
+
+
+def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the keys that decide the training and differ between two recipes, sorted; arguments as above."""
+    there, here = flat(before), flat(now)
     keys = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
-    return "; ".join(
-        f"{key} is {here.get(key)}, was {there.get(key)}" for key in keys if key.partition(".")[0] not in _RECORDS
-    )
+    return [key for key in keys if key.partition(".")[0] not in _RECORDS]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fastbot.build import (
     average_of,
     clip_of,
+    compiled,
     criterion_of,
     loss_of,
     optimizer_of,
@@ -27,7 +28,7 @@ from fastbot.build import (
     trained_model_on,
 )
 from fastbot.distillation import Teacher
-from fastbot.distributed import Ranks
+from fastbot.distributed import BatchNormStatistics, Ranks
 from fastbot.errors import CheckpointError, RecipeError
 from fastbot.evaluate import evaluate
 from fastbot.metrics import Sums, build_wait_clock
@@ -127,7 +128,7 @@ class Trainer:
         parallel = _parallel(self.bare, ranks)
         # Ranks exchange gradients in the backward pass of a batch's last part only.
         self._local = parallel.no_sync if isinstance(parallel, DistributedDataParallel) else nullcontext
-        self.model: nn.Module = torch.compile(parallel) if recipe.compile else parallel  # type: ignore[assignment]
+        self.model = compiled(recipe, parallel)
 
         self.sums = Sums(ranks.device)
         self.waited = build_wait_clock(ranks.device)
@@ -170,13 +171,12 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """Score the validation split; every rank must call it."""
-        self._average_statistics()
         flip = self.recipe.run.eval_flip
-        return evaluate(self.average.model, self.eval_data, self.loss, self.precision, self.ranks, flip=flip)
+        with self.averaged_statistics():
+            return evaluate(self.average.model, self.eval_data, self.loss, self.precision, self.ranks, flip=flip)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint carries besides weights; every rank must call it."""
-        self._average_statistics()
         return {
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
@@ -186,12 +186,21 @@ class Trainer:
             "wait_s": self.waited.seconds(),
             "wall_s": self.wall.seconds(),
             "bad_pictures": self._bad_pictures(),
+            "statistics": self.ranks.rows(self._statistics().flat().to(self.ranks.device)).cpu(),
         }
 
-    def _average_statistics(self) -> None:
-        self.ranks.average_batch_norm_statistics(self.bare)
-        if self.average.model is not self.bare:
-            self.ranks.average_batch_norm_statistics(self.average.model)
+    def averaged_statistics(self) -> AbstractContextManager[None]:
+        """Let the weights have batch-norm statistics of all ranks, as they are evaluated and saved.
+
+        Every rank must enter it; on leaving, it has those of its own again, with which its training goes on.
+        """
+        return self.ranks.averaged_batch_norm_statistics(self._models())
+
+    def _statistics(self) -> BatchNormStatistics:
+        return BatchNormStatistics(self._models())
+
+    def _models(self) -> list[nn.Module]:
+        return [self.bare] if self.average.model is self.bare else [self.bare, self.average.model]
 
     def summary(self) -> dict[str, Any]:
         """Return how the training went; every rank must call it.
@@ -239,6 +248,9 @@ class Trainer:
         self.waited.start_at(state["wait_s"])
         self.train_data.bad_pictures.remember(state["bad_pictures"]["train"])
         self.eval_data.bad_pictures.remember(state["bad_pictures"]["eval"])
+        statistics = state.get("statistics", ())  # older checkpoints have only those of all ranks
+        if len(statistics) == self.ranks.world_size:
+            self._statistics().fill(statistics[self.ranks.rank])
         if self.ranks.is_first:  # the sums of all ranks; the others go on from zero
             self.sums.values.copy_(state["sums"])
 
@@ -259,7 +271,7 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
 def _parallel(model: nn.Module, ranks: Ranks) -> nn.Module:
     if ranks.world_size == 1:
         return model
-    # Batch-norm statistics are averaged before an evaluation or a checkpoint, not broadcast in every step.
+    # Batch-norm statistics are averaged for an evaluation or a checkpoint, not broadcast in every step.
     devices = [ranks.device] if ranks.device.type == "cuda" else None
     with warnings.catch_warnings():
         # torch 2.14 announces another name for broadcast_buffers and asks to keep this one until then.

@@ -45,12 +45,18 @@ def trained_network(recipe: Recipe, seed: int = 0, num_classes: int = len(CLASSE
 
 
 def save_run(
-    path: Path, recipe: Recipe, network: nn.Module, *, average: nn.Module | None = None, **summary: float
+    path: Path,
+    recipe: Recipe,
+    network: nn.Module,
+    *,
+    average: nn.Module | None = None,
+    class_names: tuple[str, ...] = CLASSES,
+    **summary: float,
 ) -> RunFolder:
     run = RunFolder(path)
     run.create(recipe, (), resume=False)
     conditions = Conditions(versions={}, num_threads=1, world_size=1, device="cpu", backend="synthetic")
-    identity = Identity("digest", "digest", recipe.as_dict(), CLASSES, conditions)
+    identity = Identity("digest", "digest", recipe.as_dict(), class_names, conditions)
     weights = None if average is None else average.state_dict()
     run.checkpoints.save(7, network, {}, identity, best=True, average=weights)
     if summary:

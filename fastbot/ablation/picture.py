@@ -9,11 +9,13 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fastbot.ablation.comparison import ComparedRow, compare
+from fastbot.ablation.comparison import ComparedRow, Difference, compare
 from fastbot.ablation.records import Ablation
 
 _MEASURED, _PAPER = "tab:blue", "tab:orange"
 _ROW_IN = 0.5
+_REACH = 0.5  # of the points' range, beyond them on either side: they keep at least half of the axis
+_MARGIN = 0.05
 
 
 def draw(ablation: Ablation, file: Path) -> None:
@@ -32,7 +34,7 @@ def draw(ablation: Ablation, file: Path) -> None:
     left.set_yticks(range(len(rows)), [row.label for row in rows], parse_math=False)
     left.set_ylim(len(rows) - 0.5, -0.5)
     _draw_scores(left, rows)
-    _draw_differences(right, rows)
+    draw_differences(right, rows)
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
         axes.tick_params(axis="y", length=0)
@@ -51,16 +53,52 @@ def _draw_scores(axes: Axes, rows: Sequence[ComparedRow]) -> None:
     axes.set_title("top-1 in per cent: seeds (dots) and their mean (bar)", fontsize=10)
 
 
-def _draw_differences(axes: Axes, rows: Sequence[ComparedRow]) -> None:
+def draw_differences(axes: Axes, rows: Sequence[ComparedRow]) -> None:
     """Draw differences to the baseline with their intervals, and below each the paper's, hollow."""
     axes.axvline(0, color="0.4", linewidth=1)
+    limits = difference_limits(rows)
+    if limits is not None:
+        margin = _MARGIN * (limits[1] - limits[0])
+        axes.set_xlim(limits[0] - margin, limits[1] + margin)
     for place, row in enumerate(rows):
         if row.baseline is not None:
-            half = 0.0 if math.isnan(row.baseline.half_width) else 100 * row.baseline.half_width
-            point = 100 * row.baseline.mean
-            axes.errorbar(point, place - 0.12, xerr=half, fmt="o", color=_MEASURED, capsize=3, markersize=6)
+            axes.plot(100 * row.baseline.mean, place - 0.12, "o", color=_MEASURED, markersize=6)
+            _draw_interval(axes, row.baseline, place - 0.12, limits or (-math.inf, math.inf))
         if row.paper_baseline is not None:
             axes.plot(100 * row.paper_baseline, place + 0.16, "D", mfc="white", mec=_PAPER, mew=1.5, markersize=6)
-    axes.plot([], [], "o", color=_MEASURED, label="here, with 95 % interval of pairs by seed")
-    axes.plot([], [], "D", mfc="white", mec=_PAPER, mew=1.5, label="in the paper, on its own data")
+    axes.plot([], [], "o", color=_MEASURED, label="here, with 95 % interval of pairs by seed (arrow: goes on)")
+    axes.plot([], [], "D", mfc="white", mec=_PAPER, mew=1.5, label="in the paper: its recipes, its data")
     axes.set_title("difference to the baseline in percentage points", fontsize=10)
+
+
+def _draw_interval(axes: Axes, difference: Difference, height: float, limits: tuple[float, float]) -> None:
+    """Draw a difference's interval as far as the limits; an end beyond them is an arrow."""
+    if math.isnan(difference.half_width):
+        return
+    low, high = _interval(difference)
+    ends = max(low, limits[0]), min(high, limits[1])
+    axes.plot(ends, [height] * 2, "-", color=_MEASURED)
+    for end, whole, arrow in ((ends[0], low, "<"), (ends[1], high, ">")):
+        axes.plot([end], [height], "|" if end == whole else arrow, color=_MEASURED, markersize=7)
+
+
+def difference_limits(rows: Sequence[ComparedRow]) -> tuple[float, float] | None:
+    """Return how far the axis of differences shows intervals, in percentage points; None where nothing differs.
+
+    It holds every point, here and in the paper, and of the intervals at most half as much again on either side: that of
+    two seeds is 12.7 deviations wide, and would leave the points no room.
+    """
+    measured = [row.baseline for row in rows if row.baseline is not None]
+    reported = [100 * row.paper_baseline for row in rows if row.paper_baseline is not None]
+    points = [0.0, *(100 * difference.mean for difference in measured), *reported]
+    ends = [end for difference in measured for end in _interval(difference) if not math.isnan(end)]
+    low, high = min(points), max(points)
+    if low == high:
+        return None
+    reach = _REACH * (high - low)
+    return max(min(points + ends), low - reach), min(max(points + ends), high + reach)
+
+
+def _interval(difference: Difference) -> tuple[float, float]:
+    """Return both ends in percentage points; nan with fewer than two pairs."""
+    return 100 * (difference.mean - difference.half_width), 100 * (difference.mean + difference.half_width)

@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from fastbot.ablation.comparison import ComparedRow, Difference, compare, compare_teachers
 from fastbot.ablation.records import Ablation
+from fastbot.ablation.trainings import Changes
 
 _HEADER = (
     ("row", ""),
@@ -23,6 +25,17 @@ _HEADER = (
     ("to row", "before"),
     ("to", "baseline"),
 )
+# Where a terminal is narrow: what stands below a figure is named below its title.
+_NARROW_HEADER = (
+    "row",
+    "epochs",
+    "top-1\n± std",
+    "to row\nbefore\n± 95 %",
+    "to base\n± 95 %",
+    "paper:\ntop-1",
+    "to row\nbefore",
+    "to\nbase",
+)
 
 GREY_NOTE = (
     "All pictures of the store are grey. Jitter of hue and saturation changes nothing there, and PCA lighting tints "
@@ -30,33 +43,64 @@ GREY_NOTE = (
 )
 
 
-def table(ablation: Ablation) -> RenderableType:
-    """Return the table as `rich` prints it: at 100 columns nothing is broken, at 80 labels are."""
+def table(ablation: Ablation, width: int) -> RenderableType:
+    """Return the table as `rich` prints it.
+
+    Args:
+        ablation: with any number of finished trainings.
+        width: of the terminal, in columns. Where rows do not fit, deviations and intervals stand below their figures:
+            then 80 columns are enough. In a narrower one lines break anywhere; nothing is cut off.
+    """
+    rows = list(_cells(compare(ablation)))
+    header = [f"{first}\n{second}" for first, second in _HEADER]
+    if _width([header, *rows]) > width:
+        header = list(_NARROW_HEADER)
+        rows = [[label, *(figure.replace(" ", "\n", 1) for figure in figures)] for label, *figures in rows]
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for number, (first, second) in enumerate(_HEADER):
-        shown.add_column(f"{first}\n{second}", justify="right" if number else "left", no_wrap=number > 0)
-    for cells in _cells(compare(ablation)):
+    for number, title in enumerate(header):
+        shown.add_column(title, justify="right" if number else "left", overflow="fold")
+    for cells in rows:
         shown.add_row(*map(Text, cells))
     return shown
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many columns of a terminal a table takes, with one between two of its own."""
+    widest = [max(cell_len(line) for cell in column for line in cell.split("\n")) for column in zip(*rows, strict=True)]
+    return sum(widest) + len(widest) - 1
 
 
 def notes(ablation: Ablation) -> list[str]:
     """Return what one must know to read the table, a paragraph each."""
     rows = compare(ablation)
-    baseline = next((row.label for row in rows if row.label == ablation.baseline), rows[0].label)
-    seeds = sorted({len(row.values) for row in rows})
-    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    found = [
-        f"Top-1 of the last evaluation in per cent, over {count} {'seed' if seeds == [1] else 'seeds'}: mean and "
-        f"standard deviation (n - 1). Differences are paired by seed, in percentage points, with their 95 % interval "
-        f"(Student's t); the baseline is {baseline!r}. The paper's figures are of its own data, network and length."
-    ]
+    found = [_method(rows, ablation.baseline), _reported_conditions(ablation)]
     if ablation.teachers:
         found.append(f"Teachers: {'; '.join(_teacher(row) for row in compare_teachers(ablation))}.")
     if ablation.store.grey:
         found.append(GREY_NOTE)
     found += _unequal(ablation)
     return found
+
+
+def _method(rows: Sequence[ComparedRow], suites_baseline: str) -> str:
+    """Return what the figures are."""
+    seeds = sorted({len(row.values) for row in rows if row.values})
+    if not seeds:
+        return "Nothing of it is finished yet: there are no figures to compare. Run it without --report-only to go on."
+    baseline = next((row.label for row in rows if row.label == suites_baseline), rows[0].label)
+    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return (
+        f"Top-1 of the last evaluation in per cent, over {count} {'seed' if seeds == [1] else 'seeds'}: mean and "
+        f"standard deviation (n - 1). Differences are paired by seed, in percentage points, with their 95 % interval "
+        f"(Student's t); the baseline is {baseline!r}."
+    )
+
+
+def _reported_conditions(ablation: Ablation) -> str:
+    options = _options(ablation.changes)
+    made = "1 change is" if len(options) == 1 else f"{len(options)} changes are"
+    changed = f"; here {made} made to them" if options else ""
+    return f"The paper's figures are of the recipes as published, on its own data{changed}."
 
 
 def markdown(ablation: Ablation) -> str:
@@ -137,18 +181,22 @@ def _unequal(ablation: Ablation) -> Iterator[str]:
 
 def _conditions(ablation: Ablation) -> Iterator[str]:
     """Yield what was trained on what."""
-    store, changes = ablation.store, ablation.changes
+    store, options = ablation.store, _options(ablation.changes)
     yield (
         f"Store: {Path(store.path).name}, {store.num_train:,} + {store.num_val:,} pictures, {store.num_classes:,} "
         f"classes, manifest {store.digest[:12]}."
     )
-    options = [*changes.overrides, *(f"--teacher {entry}" for entry in changes.teacher_overrides)]
-    options += [f"--scale-epochs {changes.scale_epochs:g}"] if changes.scale_epochs != 1 else []
-    options += ["--one-teacher"] if changes.one_teacher else []
     yield f"Trained: {', '.join(dict.fromkeys(row.model for row in ablation.rows))}."
     yield f"Changes to the recipes: {f'`{chr(32).join(options)}`' if options else 'none'}."
     machines = sorted({result.machine for row in ablation.every for result in row.seeds.values()})
     yield f"Trained on: {'; '.join(machines) or 'nothing yet'}. Versions, speeds and every score: `ablation.json`."
+
+
+def _options(changes: Changes) -> list[str]:
+    """Return what an ablation's changes are on its command line."""
+    options = [*changes.overrides, *(f"--teacher {entry}" for entry in changes.teacher_overrides)]
+    options += [f"--scale-epochs {changes.scale_epochs:g}"] if changes.scale_epochs != 1 else []
+    return [*options, "--one-teacher"] if changes.one_teacher else options
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -80,16 +80,22 @@ def _options(
         os.environ["FASTBOT_DEBUG"] = "1"  # ranks that a launcher starts inherit it
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and exit: 0 done, 1 the run failed, 2 wrong usage or a wrong recipe."""
+def main(arguments: Sequence[str] | None = None, application: typer.Typer = app, name: str = "fastbot") -> NoReturn:
+    """Run one command and exit: 0 done, 1 the run failed, 2 wrong usage or a wrong recipe.
+
+    Args:
+        arguments: of the command line; by default those of this process.
+        application: whose command it is.
+        name: of the program.
+    """
     # Decoding threads share the cores with the threads of the step: one that waits must not spin. Measured in
     # docs/performance.md; it must be set before PyTorch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _show_log()
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
-        command = typer.main.get_command(app)
-        code = command.main(given, "fastbot", standalone_mode=False, obj=given)  # `train --nproc` starts ranks with it
+        command = typer.main.get_command(application)
+        code = command.main(given, name, standalone_mode=False, obj=given)  # `train --nproc` starts ranks with it
     except UsageError as error:
         refuse(error)
     except (RecipeError, ModelError, SpecError) as error:
@@ -120,8 +126,9 @@ class _Lines(logging.Handler):
 
 
 def _show_log() -> None:
-    """Show what `pipelines` logs: of several ranks all warnings, and what the first alone has to say."""
-    log = logging.getLogger("pipelines")
-    if not log.handlers:
-        log.addHandler(_Lines())
-    log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    """Show what is logged: of several ranks all warnings, and what the first alone has to say."""
+    for name in ("pipelines", "fastbot"):
+        log = logging.getLogger(name)
+        if not log.handlers:
+            log.addHandler(_Lines())
+        log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)

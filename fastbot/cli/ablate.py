@@ -78,7 +78,10 @@ def ablate(
     options += ["--device", device.value] if device is not DeviceName.auto else []
     options += ["--backend", backend.value] if backend is not BackendName.auto else []
     options += ["--nproc", str(nproc)] if nproc > 1 else []
-    _run(_Order(chosen, selected, seeds, changes, _store_record(data), out), options, jobs)
+    from fastbot.distributed import pick_device  # PyTorch with it, which takes seconds
+
+    computes = pick_device(device.value, nproc - 1)  # fails once, here, for what would fail in every training alike
+    _run(_Order(chosen, selected, seeds, changes, _store_record(data), out, computes.type), options, jobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class _Order:
     changes: Changes
     store: StoreRecord
     out: Path
+    device_type: str
 
 
 def _run(order: _Order, options: Sequence[str], jobs: int) -> None:
@@ -105,7 +109,7 @@ def _run(order: _Order, options: Sequence[str], jobs: int) -> None:
     with StopSignal() as stop, locked(order.out) as lock:
         ledger = _open_ledger(order)
         waiting = [training for training in trainings if not (ledger.result(training) or ledger.keep(training))]
-        _describe(ledger.ablation, trainings, len(waiting), console)
+        _describe(ledger.ablation, trainings, waiting, order.device_type, console)
         with Progress(console, trainings, len(trainings) - len(waiting)) as progress:
 
             def keep(training: Training) -> bool:
@@ -155,16 +159,22 @@ def _store_record(data: Path) -> StoreRecord:
     )
 
 
-def _describe(ablation: Ablation, trainings: Sequence[Training], num_waiting: int, console: Console) -> None:
+def _describe(
+    ablation: Ablation, trainings: Sequence[Training], waiting: Sequence[Training], device_type: str, console: Console
+) -> None:
     from fastbot.ablation.report import GREY_NOTE
+    from fastbot.build import FP16_ON_CPU
 
-    store, finished = ablation.store, len(trainings) - num_waiting
+    store, finished = ablation.store, len(trainings) - len(waiting)
     lines = [
         f"suite     {ablation.suite}: {ablation.about}",
         f"data      {store.path}: {store.num_train:,} pictures, {store.num_classes:,} classes",
         f"trainings {len(trainings)}, of which {finished} are finished",
     ]
-    for line in [*lines, *([f"note      {GREY_NOTE}"] if store.grey else [])]:
+    lines += [f"note      {GREY_NOTE}"] if store.grey else []
+    if device_type == "cpu" and any(training.recipe.precision.kind == "fp16" for training in waiting):
+        lines.append(f"warning   {FP16_ON_CPU}")  # each training's own stands in its log, where nobody looks
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -188,7 +198,7 @@ def _report(ablation: Ablation, out: Path, console: Console) -> None:
     write_markdown(ablation, table_file)
     draw(ablation, picture)
     console.print()
-    console.print(table(ablation))
+    console.print(table(ablation, console.width))
     for note in notes(ablation):
         console.print(f"\n{note}", markup=False, highlight=False)
     console.print(

@@ -22,15 +22,16 @@ from fastbot.diagnosis import examination
 from fastbot.diagnosis.examination import SAMPLE_SIZE, Subject
 from fastbot.diagnosis.figures import Figure
 from fastbot.diagnosis.limits import Situation, diagnose
-from fastbot.diagnosis.model_step import SMALLEST_BATCH
+from fastbot.diagnosis.model_step import SMALLEST_BATCH, check_step
 from fastbot.diagnosis.reading import Extent
 from fastbot.diagnosis.stages import Sample
+from fastbot.distillation import Teacher
 from fastbot.distributed import cores, pick_device
-from fastbot.errors import RunError
-from fastbot.models.registry import build_model
+from fastbot.errors import CheckpointError, ModelError, RecipeError, RunError
 from fastbot.recipe import Recipe
 from fastbot.recipe_files import load_recipe
-from fastbot.specs import ModelSpec, PrecisionSpec
+from fastbot.specs import ModelSpec, PrecisionSpec, TeacherSpec
+from fastbot.teachers import load_teacher
 from pipelines.backends import choose
 from pipelines.compilation import announce_compilation
 from pipelines.errors import BackendUnavailable
@@ -74,11 +75,13 @@ def examine(request: Request) -> None:
     store = Store(request.data)
     split = _split(store)
     choice = choose.choose(request.backend, device)
-    if request.model is not None or request.recipe is not None:
-        build_model(recipe.model.name, max(2, store.num_classes))  # says now, not in half a minute, that it is unknown
+    batch_size = _batch_size(request, recipe)
+    if batch_size is not None:  # says now, not in half a minute, what is wrong with it
+        check_step(recipe, max(2, store.num_classes), batch_size)
+    taught = _Taught() if batch_size is None else _teacher(recipe, store, device)
     random = np.random.default_rng()
     ids = random.permutation(len(split))[:_MAX_EXTENTS]
-    subject = _subject(store, split, ids, recipe, choice, device, request)
+    subject = _subject(store, split, ids, recipe, choice, device, request, taught)
     situation, conditions = _situation(subject, split), Conditions.here(subject, split, store.path)
     console = Console(markup=False, highlight=False)  # paths may hold brackets
     figures = list(_measured(subject, random, console))
@@ -100,10 +103,35 @@ def _recipe(request: Request, device: torch.device) -> Recipe:
     recipe = load_recipe(request.recipe or _DEFAULT_RECIPE).resolved()
     changes: dict[str, object] = {}
     if request.model is not None:
-        changes["model"] = ModelSpec(name=request.model, init="default")
+        changes["model"] = ModelSpec(name=request.model, init="default", bn_batch=recipe.model.bn_batch)
     if request.recipe is None and device.type == "cpu":
         changes["precision"] = PrecisionSpec()  # the default recipe's fp16 is for GPUs
     return recipe.model_copy(update=changes)
+
+
+def _batch_size(request: Request, recipe: Recipe) -> int | None:
+    """Return that of the model's step; None where no step is asked for."""
+    if request.model is None and request.recipe is None:
+        return None
+    return request.batch_size or max(SMALLEST_BATCH, recipe.data.global_batch_size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taught:
+    """A recipe's teacher, or why there is none although the recipe has one."""
+
+    teacher: Teacher | None = None
+    problem: str = ""
+
+
+def _teacher(recipe: Recipe, store: Store, device: torch.device) -> _Taught:
+    spec = recipe.distillation
+    if not isinstance(spec, TeacherSpec):
+        return _Taught()
+    try:
+        return _Taught(load_teacher(spec, store.class_names, recipe.data, device, recipe.precision.kind)[0])
+    except (RecipeError, CheckpointError, ModelError) as error:  # it need not be trained yet to look at the machine
+        return _Taught(problem=str(error))
 
 
 def _split(store: Store) -> Split:
@@ -123,10 +151,9 @@ def _subject(
     choice: choose.Choice,
     device: torch.device,
     request: Request,
+    taught: _Taught,
 ) -> Subject:
     threads = request.threads or cores()
-    asked = request.model is not None or request.recipe is not None
-    batch_size = request.batch_size or max(SMALLEST_BATCH, recipe.data.global_batch_size)
     return Subject(
         files=[Extent(shard.path, 0, shard.size) for shard in split.shards],
         extents=list(_extents(split, ids)),
@@ -138,7 +165,9 @@ def _subject(
         threads=threads,
         device=device,
         recipe=recipe,
-        batch_size=batch_size if asked else None,
+        batch_size=_batch_size(request, recipe),
+        teacher=taught.teacher,
+        without_teacher=taught.problem,
     )
 
 

@@ -110,10 +110,11 @@ def check_size(model: nn.Module, recipe: Recipe, crop: Crop, precision: Precisio
 
     Raises:
         ModelError: the network does not take it.
+        RunError: there is no memory for it.
     """
     import torch
 
-    from fastbot.errors import ModelError
+    from fastbot.errors import ModelError, RunError
 
     size = crop.spec.crop_size
     if size == recipe.data.eval.crop_size:
@@ -121,9 +122,9 @@ def check_size(model: nn.Module, recipe: Recipe, crop: Crop, precision: Precisio
     try:
         with torch.no_grad(), precision.autocast():
             model(torch.zeros(1, 3, size, size, device=device).contiguous(memory_format=torch.channels_last))
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, AssertionError, ValueError) as error:
+        if _is_of_memory(error):
+            raise RunError(f"the device has no memory for one picture of {size} px: choose a smaller --size") from error
         raise ModelError(
             f"{recipe.model.name} does not take pictures of {size} px: {error}. Choose another --size"
         ) from error
@@ -136,13 +137,20 @@ def memory_errors_named(batch_size: int, size: int) -> Iterator[None]:
     Raises:
         RunError: instead of torch's own.
     """
-    import torch
-
     from fastbot.errors import RunError
 
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not _is_of_memory(error):
+            raise
         raise RunError(
             f"the device has no memory for {batch_size} pictures of {size} px at a time: choose a smaller --batch-size"
         ) from error
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Return whether PyTorch found no memory: for a CPU's it has no error of its own."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -20,6 +20,7 @@ from fastbot.distillation import Teacher
 from fastbot.distributed import Ranks, cores
 from fastbot.errors import RunError
 from fastbot.recipe import Recipe
+from fastbot.recipe_files import unpublished_keys
 from fastbot.specs import Duration, TeacherSpec
 from fastbot.teachers import load_teacher
 from pipelines.backends.choose import Choice, choose
@@ -180,12 +181,21 @@ def score_lines(scored: str, scores: dict[str, float], labels: str | None, num_s
     console.print(f"            {accuracy}", style="bold")
 
 
+def _reported(recipe: Recipe, top1: float) -> str:
+    """Return the paper's top-1, and of what it is where the recipe is not what the paper trained."""
+    found = f"{top1:.2%}, on its own data"
+    if keys := unpublished_keys(recipe):
+        found += f", for {recipe.name} as published; {counted(len(keys), 'key differs', 'keys differ')} here"
+    return found
+
+
 def summary_lines(summary: dict[str, Any], recipe: Recipe, run: Path, console: Console) -> None:
     """Print the end of a training."""
-    paper = f"; paper {recipe.paper.top1:.2%}" if recipe.paper and recipe.paper.top1 else ""
     console.print(
-        f"trained     val top-1 {summary['top1']:.2%} at the end, best {summary['best_top1']:.2%}{paper}", style="bold"
+        f"trained     val top-1 {summary['top1']:.2%} at the end, best {summary['best_top1']:.2%}", style="bold"
     )
+    if recipe.paper is not None and recipe.paper.top1 is not None:
+        console.print(f"paper       {_reported(recipe, recipe.paper.top1)}", soft_wrap=True)
     if summary.get("bad_pictures"):
         console.print(f"bad         {counted(summary['bad_pictures'], 'picture')} could not be used: see the log")
     console.print(

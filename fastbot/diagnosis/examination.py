@@ -13,6 +13,7 @@ from fastbot.build import image_dtype_of
 from fastbot.diagnosis import model_step, stages
 from fastbot.diagnosis.figures import AT_RANDOM, IN_ORDER, Figure, Part, Resource
 from fastbot.diagnosis.reading import Extent, ReadRate, page_in, pictures_at_random, pieces_in_order, read_rate
+from fastbot.distillation import Teacher
 from fastbot.recipe import Recipe
 from pipelines.backends.choose import Choice
 from pipelines.batch import Backend, BatchPlan
@@ -49,6 +50,8 @@ class Subject:
         device: where batches go.
         recipe: what is done to pictures, and to the model.
         batch_size: of the model's step on this device; None where that is not asked for.
+        teacher: the recipe's; None where it has none, or the model's step is not asked for.
+        without_teacher: why the model's step is measured without the teacher that the recipe has; else empty.
     """
 
     files: Sequence[Extent]
@@ -62,6 +65,8 @@ class Subject:
     device: torch.device
     recipe: Recipe
     batch_size: int | None
+    teacher: Teacher | None = None
+    without_teacher: str = ""
 
 
 def steps(subject: Subject, random: np.random.Generator) -> list[tuple[str, Measure]]:
@@ -191,10 +196,20 @@ def _model(subject: Subject) -> Figure:
         return Figure(Part.MODEL, "", resource, None, how)
     recipe, asked = subject.recipe, subject.batch_size
     with stages.torch_threads(subject.threads):
-        step = model_step.build_step(recipe, max(2, subject.num_classes), subject.device)
-        found = model_step.step_rate(step, asked, _STEP_S, synchronize=stages.synchronize)
-    how = f"{recipe.model.name}, {recipe.precision.kind}, {_batch(found, asked)}{_compiled(recipe)}"
-    details = {"model": recipe.model.name, "precision": recipe.precision.kind, "batch_size": found.batch_size}
+        step = model_step.build_step(recipe, max(2, subject.num_classes), subject.device, subject.teacher)
+        sizes = model_step.batch_sizes(recipe, asked)
+        found = model_step.step_rate(step, sizes, _STEP_S, synchronize=stages.synchronize)
+    what = ", ".join([recipe.model.name, recipe.precision.kind, *_tricks(subject, found.batch_size)])
+    how = f"{what}, {_batch(found, asked)}{_compiled(recipe)}{_untaught(subject)}"
+    details = {
+        "model": recipe.model.name,
+        "precision": recipe.precision.kind,
+        "batch_size": found.batch_size,
+        "micro_batches": recipe.micro_batches,
+        "bn_batch": recipe.model.bn_batch,
+        "teacher": subject.teacher is not None,
+        "ema": recipe.ema is not None,
+    }
     return Figure(Part.MODEL, "", resource, found.images_per_s, how, details=details)
 
 
@@ -205,6 +220,23 @@ def _batch(found: model_step.StepRate, asked: int) -> str:
         return f"batch {asked}"
     why = "more do not fit the memory" if found.out_of_memory else "more would take too long here"
     return f"batch {found.batch_size} for {asked}: {why}"
+
+
+def _tricks(subject: Subject, batch_size: int) -> Iterator[str]:
+    """Yield what training does besides, in a few words each, at a batch of the size that was measured."""
+    recipe = model_step.with_batch_size(subject.recipe, batch_size)
+    if recipe.micro_batches > 1:
+        yield f"{recipe.micro_batches} micro-batches of {batch_size // recipe.micro_batches}"
+    if isinstance(recipe.model.bn_batch, int):
+        yield f"batch norm over {recipe.model.bn_batch}"
+    if subject.teacher is not None:
+        yield "a teacher"
+    if recipe.ema is not None:
+        yield "a moving average"
+
+
+def _untaught(subject: Subject) -> str:
+    return f"; without its teacher: {subject.without_teacher}" if subject.without_teacher else ""
 
 
 def _compiled(recipe: Recipe) -> str:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Rounding = Literal["floor", "ceil"]
 
+_LARGEST_PX = 4096  # four times the largest test size that timm 1.0 states for any weights
+
 
 @dataclass(frozen=True, slots=True)
 class Crop:
@@ -57,7 +59,7 @@ def crop_of(
 
     Args:
         recipe_eval: the recipe's.
-        size: of the crop, in pixels, at least 1.
+        size: of the crop, in pixels, from 1 to 4096.
         ratio: of the crop's side to the resized short side, in (0, 1].
         rounding: see `resized_for`; by default `floor`.
         interpolation: of the resize.
@@ -76,10 +78,10 @@ def crop_of(
     return Crop(spec, _origin(size, exact, rounding or "floor", of_recipe=ratio is None))
 
 
-def _checked(recipe_eval: EvalSpec, size: int | None, ratio: float | None) -> tuple[int, Fraction]:
-    size = recipe_eval.crop_size if size is None else size
-    if size < 1:
-        raise RecipeError(f"--size is {size}; it must be at least 1 pixel")
+def _checked(recipe_eval: EvalSpec, asked: int | None, ratio: float | None) -> tuple[int, Fraction]:
+    if asked is not None and not 1 <= asked <= _LARGEST_PX:
+        raise RecipeError(f"--size is {asked}; it must be from 1 to {_LARGEST_PX} pixels")
+    size = recipe_eval.crop_size if asked is None else asked
     if ratio is None:
         return size, Fraction(recipe_eval.crop_size, recipe_eval.resize_size)
     if not 0 < ratio <= 1:

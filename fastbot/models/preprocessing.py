@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from fastbot.errors import ModelError
 from pipelines.spec import BOT_MEAN, BOT_STD, Rgb
@@ -34,6 +35,30 @@ class Preprocessing:
 # BoT section 2.1. It does not say to what pictures are resized before a crop of 299; GluonCV takes ceil(299 / 0.875).
 BOT = Preprocessing(BOT_MEAN, BOT_STD, crop_size=224, resize_size=256, crop_ratio=0.875, interpolation="bilinear")
 BOT_INCEPTION = Preprocessing(BOT_MEAN, BOT_STD, 299, 342, crop_ratio=0.875, interpolation="bilinear")
+
+
+class Stated(Protocol):
+    """What libraries call their numbers: torchvision's presets and timm's configurations alike."""
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """RGB, on the 0-1 scale."""
+        ...
+
+    @property
+    def std(self) -> Sequence[float]:
+        """RGB, on the 0-1 scale."""
+        ...
+
+
+def normalization_of(stated: Stated) -> tuple[Rgb, Rgb]:
+    """Return the mean and the standard deviation that a library states, on the 0-255 scale."""
+    return _of_255(stated.mean), _of_255(stated.std)
+
+
+def _of_255(values: Sequence[float]) -> Rgb:
+    red, green, blue = (255 * value for value in values)
+    return red, green, blue
 
 
 def interpolation_of(name: str, stated: str) -> Interpolation:

@@ -171,11 +171,25 @@ def _check_name(name: str, library: ModuleType) -> None:
     prefix = name.partition(":")[0]
     known = [f"{prefix}:{inner}" for inner in library.names()]
     if name not in known:
+        if prefix == "timm" and "." in name:
+            raise ModelError(_with_tag(name, library))
         allowed = {
             "torchvision": "Allowed: torchvision's image classifiers",
             "timm": "timm.list_models() lists all (without weights tags)",
         }
         raise ModelError(f"{_unknown(name, known)} {allowed[prefix]}")
+
+
+def _with_tag(name: str, library: ModuleType) -> str:
+    """Return why a name of timm with a weights tag is no model to be built."""
+    nearest = [f"timm:{weights}" for weights in library.near_weights(name.removeprefix("timm:"))]
+    if name in nearest:
+        return (
+            f"{name} names trained weights, and a model is built with random ones: take {name.partition('.')[0]}. "
+            f"To score the weights: fastbot import {name}; to learn from them: distillation.teacher={name}"
+        )
+    hint = f" Did you mean {', '.join(nearest)}?" if nearest else ""
+    return f"timm publishes no weights named {name}.{hint} A model that is to be trained is named without a tag"
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from typing import Any, cast
 
@@ -11,12 +12,19 @@ from torch import nn
 
 from fastbot.errors import ModelError
 from fastbot.models.options import Options, refusal
-from fastbot.models.preprocessing import Preprocessing, interpolation_of
+from fastbot.models.preprocessing import Preprocessing, interpolation_of, normalization_of
 
 
 def names() -> list[str]:
     """Return the names of timm's architectures, without weights tags: nothing pretrained is loaded here."""
     return cast(list[str], timm.list_models())
+
+
+def near_weights(name: str) -> list[str]:
+    """Return published weights whose name with its tag is near another one: of the same network, if there are any."""
+    known = timm.list_pretrained()
+    own = [weights for weights in known if weights.startswith(f"{name.partition('.')[0]}.")]
+    return difflib.get_close_matches(name, own or known, n=4, cutoff=0.0 if own else 0.6)
 
 
 def create(name: str, num_classes: int, options: Options) -> nn.Module:
@@ -70,7 +78,9 @@ def preprocessing(name: str) -> Preprocessing:
     try:
         stated = timm.get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError as error:
-        raise ModelError(f"timm:{name} has no preprocessing that timm states: {error}") from error
+        near = ", ".join(f"timm:{weights}" for weights in near_weights(name))
+        hint = f" Did you mean {near}?" if near else ""
+        raise ModelError(f"timm:{name} has no preprocessing that timm states: {error}{hint}") from error
     if not stated.has_weights:
         raise ModelError(f"timm:{name} has no weights in timm, which so states no preprocessing for it")
     channels, height, width = stated.input_size
@@ -79,9 +89,10 @@ def preprocessing(name: str) -> Preprocessing:
             f"timm:{name} expects input {stated.input_size} by a {stated.crop_mode} crop; "
             "fastbot evaluates centre squares of RGB pictures only"
         )
+    mean, std = normalization_of(stated)
     return Preprocessing(
-        mean=tuple(255 * value for value in stated.mean),
-        std=tuple(255 * value for value in stated.std),
+        mean=mean,
+        std=std,
         crop_size=height,
         resize_size=math.floor(height / stated.crop_pct),  # timm 1.0 `transforms_imagenet_eval`
         crop_ratio=stated.crop_pct,

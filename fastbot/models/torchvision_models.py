@@ -10,7 +10,7 @@ from torchvision.ops import StochasticDepth
 
 from fastbot.errors import ModelError
 from fastbot.models.options import Options, refusal
-from fastbot.models.preprocessing import Preprocessing, interpolation_of
+from fastbot.models.preprocessing import Preprocessing, interpolation_of, normalization_of
 
 # These two have auxiliary heads unless told otherwise, with which their forward returns a tuple in training.
 # init_weights=True is what torchvision does when asked nothing, without its warning.
@@ -71,10 +71,11 @@ def preprocessing(name: str) -> Preprocessing:
     if not list(weights):
         raise ModelError(f"torchvision:{name} has no weights in torchvision, which so states no preprocessing for it")
     stated = weights.DEFAULT.transforms()
+    mean, std = normalization_of(stated)
     crop_size, resize_size = stated.crop_size[0], stated.resize_size[0]
     return Preprocessing(
-        mean=tuple(255 * value for value in stated.mean),
-        std=tuple(255 * value for value in stated.std),
+        mean=mean,
+        std=std,
         crop_size=crop_size,
         resize_size=resize_size,
         crop_ratio=crop_size / resize_size,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastbot.errors import ModelError
+from fastbot.errors import ModelError, RecipeError
 from fastbot.optimizers.groups import match_layouts, parameter_groups
 
 # Elements of a row of `Updates`. A parameter wastes half a row on average.
@@ -63,11 +63,13 @@ class Lamb(torch.optim.Optimizer):
         betas: what the moments keep of themselves in each step.
         eps: added to the root of the second moment.
         weight_decay: of groups that name none.
-        max_grad_norm: one norm over all gradients is clipped to this first; None does not clip.
+        max_grad_norm: one norm over all gradients is clipped to this first; None does not clip. As with every other
+            setting, that of a state that is loaded replaces it: timm keeps it apart from the groups, and out of states.
         trust_clip: bound the trust ratio by 1 (timm's `lambc`).
 
     Raises:
         ModelError: parameters of several types or on several devices.
+        RecipeError: groups with several `max_grad_norm`.
 
     Source: timm 0.5.4, `optim/lamb.py`, with its defaults (bias correction, averaging of gradients, no ratio without
         decay); You et al., arXiv 1904.00962, algorithm 2.
@@ -96,6 +98,7 @@ class Lamb(torch.optim.Optimizer):
         super().add_param_group(param_group)
         _refuse_mixed([parameter for group in self.param_groups for parameter in group["params"]])
         group = self.param_groups[-1]
+        _refuse_another_bound(group["max_grad_norm"], self.param_groups[0]["max_grad_norm"])
         group["step"] = torch.zeros((), device=group["params"][0].device)
         for parameter in group["params"]:
             self.state[parameter] = {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
@@ -138,7 +141,7 @@ class Lamb(torch.optim.Optimizer):
 
     def _divisor(self, grad_scale: Tensor | None) -> Tensor | None:
         """Return what gradients must be divided by: the loss scale, times what their true norm exceeds the bound."""
-        bound = self.defaults["max_grad_norm"]
+        bound = self.param_groups[0]["max_grad_norm"]  # the same in all groups
         gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         if bound is None or not gradients:
             return grad_scale
@@ -247,4 +250,12 @@ def _refuse_mixed(parameters: list[Tensor]) -> None:
         raise ModelError(
             f"LAMB found parameters that are {', '.join(kinds)}: it computes with one type on one device. "
             "Move the model with model.to(device, dtype)"
+        )
+
+
+def _refuse_another_bound(bound: float | None, first: float | None) -> None:
+    if bound != first:
+        raise RecipeError(
+            f"max_grad_norm is {bound} in one group of LAMB's parameters and {first} in the first: one norm over all "
+            "gradients is clipped. Give all groups the same"
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command import fastbot, start
 from in_process import error
 from stores import flip_bytes
@@ -148,6 +149,31 @@ def test_a_report_is_of_the_suite_that_was_trained(capsys: pytest.CaptureFixture
         main(["ablate", "table6", "--out", str(tmp_path), "--report-only"])
     assert left.value.code == 0
     assert {file.name for file in tmp_path.iterdir()} == {"ablation.json", "ablation.md", "ablation.png"}
+
+
+@pytest.mark.parametrize(("precision", "times"), [("precision.kind=fp16", 1), ("precision.kind=fp32", 0)])
+def test_fp16_on_a_cpu_is_warned_of_once_and_on_screen(
+    precision: str,
+    times: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    store_path: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("fastbot.ablation.running.Runner.run", lambda runner: False)
+    with pytest.raises(SystemExit) as left:
+        main(list(map(str, ablate(store_path, tmp_path / "out", precision, seeds=2))))
+    assert left.value.code == 0
+    assert capsys.readouterr().out.count("warning   precision.kind is fp16 on a CPU") == times
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused_before_anything_is_made(
+    capsys: pytest.CaptureFixture[str], store_path: Path, tmp_path: Path
+) -> None:
+    said = error(capsys, 1, *ablate(store_path, tmp_path / "out", "--device", "cuda"))
+    assert "PyTorch sees no CUDA device here" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_training_that_fails_ends_the_ablation(store_path: Path, tmp_path: Path) -> None:

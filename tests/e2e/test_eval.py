@@ -218,12 +218,13 @@ def test_two_processes_report_what_one_does(
     ("options", "code", "said"),
     [
         (["--size", "0"], 2, "--size"),
+        (["--size", "100000"], 2, "--size is 100000; it must be from 1 to 4096 pixels"),
         (["--crop-ratio", "1.5"], 2, "--crop-ratio is 1.5; the crop's share of the resized short side is in (0, 1]"),
         (["--rounding", "ceil"], 2, "--rounding ceil has no effect"),
-        (["--checkpoint", "bset"], 1, "bset is not there"),
+        (["--checkpoint", "bset"], 1, "of that name. There are: best, last, step-"),
         (["--out", "FILE"], 1, "Choose another --out"),
     ],
-    ids=["size", "ratio", "rounding", "checkpoint", "out"],
+    ids=["size", "large", "ratio", "rounding", "checkpoint", "out"],
 )
 def test_bad_options_are_named(
     capsys: pytest.CaptureFixture[str], run: Path, data: Path, options: list[str], code: int, said: str

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 from ablations import STORE, ablation, result, trained
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from fastbot.ablation.picture import draw
+from fastbot.ablation.comparison import compare
+from fastbot.ablation.picture import difference_limits, draw, draw_differences
+from fastbot.ablation.records import Ablation
 from fastbot.ablation.report import GREY_NOTE, markdown, notes, table
 from fastbot.ablation.trainings import Changes
 
@@ -47,17 +50,49 @@ def test_what_is_not_verified_is_marked() -> None:
     assert cells(text, "Efficient")[5] == "77.16 unverified"
 
 
+def printed(found: Ablation, width: int) -> str:
+    """Return the table as a terminal of so many columns shows it."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(found, width))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def wide_apart(suite: str) -> Ablation:
+    """An ablation whose deviations and intervals take as much room as any."""
+    found = ablation(suite)
+    return found.with_results({row.recipe: {0: result(0.1), 1: result(0.9), 2: result(0.0)} for row in found.rows})
+
+
 @pytest.mark.parametrize("suite", ["table4", "table6"])
 def test_a_terminal_of_100_columns_breaks_nothing(suite: str) -> None:
     full = ablation(suite)
     full = full.with_results({row.recipe: {0: result(0.8), 1: result(0.9), 2: result(0.85)} for row in full.rows})
-    console = Console(file=io.StringIO(), width=100)
-    console.print(table(full))
-    assert isinstance(console.file, io.StringIO)
-    printed = console.file.getvalue()
-    assert "…" not in printed
-    assert len(printed.splitlines()) == 2 + len(full.rows)
-    assert all(row.label in printed for row in full.rows)
+    shown = printed(full, 100)
+    assert "…" not in shown
+    assert len(shown.splitlines()) == 2 + len(full.rows)
+    assert all(row.label in shown for row in full.rows)
+
+
+@pytest.mark.parametrize("suite", ["table4", "table5", "table6", "rsb"])
+def test_a_terminal_of_80_columns_breaks_no_figure_and_no_label(suite: str) -> None:
+    full = wide_apart(suite)
+    shown = printed(full, 80)
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    # Labels have plus signs of their own, and spaces.
+    for row in full.rows:
+        assert shown.count(row.label) == 1 + sum(row.label in other.label for other in full.rows if other != row)
+    figures = shown.split()
+    for row in full.rows:
+        for cell in cells(markdown(full), row.label)[1:]:
+            assert all(figure in figures for figure in cell.split())
+
+
+def test_however_narrow_the_terminal_no_digit_is_lost() -> None:
+    full = wide_apart("table6")
+    digits = sorted(character for character in printed(full, 100) if character.isdigit())
+    assert sorted(character for character in printed(full, 50) if character.isdigit()) == digits
 
 
 def test_the_notes_say_what_is_compared() -> None:
@@ -65,6 +100,30 @@ def test_the_notes_say_what_is_compared() -> None:
     assert "over 2 seeds" in said
     assert "the baseline is 'Efficient'" in said
     assert GREY_NOTE not in said
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ({"Efficient": (), "+ cosine decay": ()}, "Nothing of it is finished yet"),
+        ({"Efficient": (0.8, 0.9), "+ cosine decay": ()}, "over 2 seeds:"),
+        ({"Efficient": (0.8, 0.9), "+ cosine decay": (0.8,)}, "over 1 to 2 seeds:"),
+        ({"Efficient": (0.8,), "+ cosine decay": (0.8,)}, "over 1 seed:"),
+    ],
+)
+def test_the_notes_say_what_is_not_finished(scores: dict[str, tuple[float, ...]], said: str) -> None:
+    text = " ".join(notes(trained(scores)))
+    assert said in text
+    assert "0 seeds" not in text
+
+
+def test_the_papers_figures_are_of_its_recipes_and_not_of_changed_ones() -> None:
+    published = "of the recipes as published, on its own data"
+    assert published in " ".join(notes(trained(TABLE)))
+    assert "made to them" not in " ".join(notes(trained(TABLE)))
+    changes = Changes(overrides=("model.name=resnet18d",), scale_epochs=0.1)
+    said = " ".join(notes(trained(TABLE, changes=changes)))
+    assert f"{published}; here 2 changes are made to them." in said
 
 
 def test_grey_stores_and_unequal_conditions_are_named() -> None:
@@ -93,3 +152,29 @@ def test_the_picture_can_be_opened(scores: dict[str, tuple[float, ...]], tmp_pat
     with Image.open(tmp_path / "ablation.png") as picture:
         assert picture.width > picture.height > 200
         assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 50
+
+
+def test_an_interval_of_two_seeds_does_not_squeeze_the_points() -> None:
+    # Differences 3 and 1, and -1 and 6: 2 +- 12.7 and 2.5 +- 44; the paper's are 0.75 and 1.15.
+    scores = {"Efficient": (0.80, 0.82), "+ cosine decay": (0.83, 0.83), "+ label smoothing": (0.79, 0.88)}
+    assert difference_limits(compare(trained(scores))) == pytest.approx((-1.25, 3.75))
+
+
+def test_intervals_that_leave_the_points_room_are_shown_whole() -> None:
+    # Differences 1.0, 1.1 and 0.9: 1 +- 0.2484 (t = 4.3027, deviation 0.1); the paper's is 0.75.
+    scores = {"Efficient": (0.80, 0.80, 0.80), "+ cosine decay": (0.81, 0.811, 0.809)}
+    assert difference_limits(compare(trained(scores))) == pytest.approx((0.0, 1.2484), abs=1e-4)
+
+
+def test_without_differences_the_axis_is_matplotlibs() -> None:
+    assert difference_limits(compare(trained({"Efficient": (0.8, 0.9)}))) is None
+
+
+def test_what_runs_off_the_axis_ends_in_an_arrow(tmp_path: Path) -> None:
+    scores = {"Efficient": (0.80, 0.82), "+ cosine decay": (0.83, 0.83)}
+    axes = Figure().subplots()
+    draw_differences(axes, compare(trained(scores)))
+    markers = {line.get_marker(): list(line.get_xdata()) for line in axes.lines if line.get_marker() in ("<", ">")}
+    low, high = axes.get_xlim()
+    assert low < markers["<"][0] < 0.75 < 2 < markers[">"][0] < high
+    assert "interval" in " ".join(axes.get_legend_handles_labels()[1])

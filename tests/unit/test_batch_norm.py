@@ -119,7 +119,7 @@ def test_training_is_the_same_on_any_number_of_ranks_and_micro_batches(world_siz
             out.square().sum().backward()
         for name, gradient in gradients(model).items():
             total[name] = total.get(name, 0) + gradient
-        for name, buffer in statistics(model).items():  # what Ranks.average_batch_norm_statistics does
+        for name, buffer in statistics(model).items():  # what Ranks.averaged_batch_norm_statistics does
             tracked[name] = tracked.get(name, 0) + buffer / world_size
     torch.testing.assert_close(logits, expected_logits.detach())
     assert_all_close(total, gradients(alone))

@@ -157,5 +157,15 @@ def test_changed_conditions_are_named(tmp_path: Path) -> None:
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     assert not folder.exists()
-    with pytest.raises(CheckpointError, match="has saved no checkpoint of that name"):
+    with pytest.raises(CheckpointError, match="has saved no checkpoint of that name, nor any other$"):
         folder.load()
+
+
+def test_an_unknown_name_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    for step in (1, 2):
+        folder.save(step, model(), {"step": step}, identity(), best=step == 1)
+    (tmp_path / ".step-00000003.writing").mkdir()
+    there = "There are: best, last, step-00000001, step-00000002$"
+    with pytest.raises(CheckpointError, match=rf"bset is not there: .* no checkpoint of that name\. {there}"):
+        folder.load("bset")

@@ -59,6 +59,8 @@ def test_what_is_not_asked_for_is_as_in_the_recipe() -> None:
     [
         ({"size": 0}, "--size is 0"),
         ({"size": -3, "ratio": 0.5}, "--size is -3"),
+        ({"size": 4097}, "--size is 4097; it must be from 1 to 4096 pixels"),
+        ({"size": 100_000, "ratio": 1.0}, "--size is 100000; it must be from 1 to 4096 pixels"),
         ({"ratio": 0.0}, "--crop-ratio is 0;"),
         ({"ratio": 1.01}, "--crop-ratio is 1.01;"),
         ({"ratio": math.nan}, "--crop-ratio is nan;"),

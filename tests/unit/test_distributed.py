@@ -20,10 +20,11 @@ def _rank(rank: int, store: str, results: str) -> None:
         for module in (model[0], model[2]):
             module.running_mean.fill_(rank + 1.0)
             module.running_var.fill_(10.0 * (rank + 1))
-        ranks.average_batch_norm_statistics(model)
-        found = {
-            "mean": model[2].running_mean,
-            "var": model[0].running_var,
+        with ranks.averaged_batch_norm_statistics([model[:2], model[2]]):
+            found = {"mean": model[2].running_mean.clone(), "var": model[0].running_var.clone()}
+        found |= {
+            "own": torch.stack([model[0].running_mean[:3], model[2].running_mean[:3]]),
+            "rows": ranks.rows(torch.tensor([0.1, -7.0]) * (rank + 1)),
             "sum": ranks.sum(torch.tensor([1.0 + rank])),
             "max": ranks.max(torch.tensor([1.0 + rank, 5.0 - rank])),
             "union": torch.tensor(ranks.union([4, 1 + rank], 6)),
@@ -37,6 +38,8 @@ def test_two_ranks_average_sum_and_agree(tmp_path: Path, unused_port: int) -> No
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(found["mean"], torch.full((5,), 1.5))
         torch.testing.assert_close(found["var"], torch.full((3,), 15.0))
+        assert torch.equal(found["own"], torch.full((2, 3), rank + 1.0))
+        assert torch.equal(found["rows"], torch.tensor([[0.1, -7.0], [0.2, -14.0]]))
         assert found["sum"].item() == 3
         assert found["max"].tolist() == [2, 5]
         assert found["union"].tolist() == [1, 2, 4]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from stores import StoredPicture, flip_bytes, write_store
+from trained_runs import recipe_of, save_run, trained_network
 
 from datasets_tools.store import Store
 from fastbot.cli import main
@@ -82,7 +83,72 @@ def test_a_model_by_name_and_a_batch_size(capsys: pytest.CaptureFixture[str], st
     )
     details = json.loads(file.read_text())["figures"][-1]["details"]
     # The default recipe's fp16 is for GPUs.
-    assert details == {"model": "resnet18d", "precision": "fp32", "batch_size": 2}
+    assert details == {
+        "model": "resnet18d",
+        "precision": "fp32",
+        "batch_size": 2,
+        "micro_batches": 1,
+        "bn_batch": "micro_batch",
+        "teacher": False,
+        "ema": False,
+    }
+
+
+def tricky(tiny_recipe: Path, tmp_path: Path, teacher: str) -> Path:
+    """Return a recipe with all that a step costs more for."""
+    file = tmp_path / "tricky.toml"
+    tables = f'[ema]\ndecay = 0.9\n[distillation]\nkind = "teacher"\nteacher = "{teacher}"\n'
+    text = tiny_recipe.read_text().replace("[model]", "micro_batches = 2\n[model]\nbn_batch = 4")
+    file.write_text(text + tables)
+    return file
+
+
+def test_micro_batches_groups_teacher_and_average_are_the_recipes(
+    capsys: pytest.CaptureFixture[str], store_path: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    classes = Store(store_path).class_names
+    network = trained_network(recipe_of("torchvision:shufflenet_v2_x0_5"), num_classes=len(classes))
+    save_run(tmp_path / "teacher", recipe_of("torchvision:shufflenet_v2_x0_5"), network, class_names=classes)
+    file, recipe = tmp_path / "doctor.json", tricky(tiny_recipe, tmp_path, str(tmp_path / "teacher"))
+    printed = doctor(capsys, "--data", store_path, "--recipe", recipe, "--backend", "torch", "--json", file)
+    step = json.loads(file.read_text())["figures"][-1]
+    size = step["details"]["batch_size"]
+    norm = min(4, size // 2)
+    words = f"2 micro-batches of {size // 2}, batch norm over {norm}, a teacher, a moving average, batch {size}"
+    assert words in step["how"]
+    assert words in " ".join(printed.split())
+    assert {key: step["details"][key] for key in ("micro_batches", "bn_batch", "teacher", "ema")} == {
+        "micro_batches": 2,
+        "bn_batch": 4,
+        "teacher": True,
+        "ema": True,
+    }
+
+
+def test_a_teacher_that_is_not_there_yet_is_left_out_and_told_of(
+    capsys: pytest.CaptureFixture[str], store_path: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    file, recipe = tmp_path / "doctor.json", tricky(tiny_recipe, tmp_path, "runs/nobody")
+    doctor(capsys, "--data", store_path, "--recipe", recipe, "--backend", "torch", "--json", file)
+    step = json.loads(file.read_text())["figures"][-1]
+    assert "; without its teacher: distillation.teacher runs/nobody is not there. Train the teacher" in step["how"]
+    assert step["details"]["teacher"] is False
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "words"),
+    [(15, "micro_batches is 2 and does not divide a rank's share of the batch, 15 rows"), (20, "model.bn_batch is 4")],
+)
+def test_a_batch_that_the_trainer_would_refuse_is_refused(
+    batch_size: int,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    store_path: Path,
+    tiny_recipe: Path,
+    tmp_path: Path,
+) -> None:
+    recipe = tricky(tiny_recipe, tmp_path, "runs/nobody")
+    assert words in doctor(capsys, "--data", store_path, "--recipe", recipe, "--batch-size", str(batch_size), code=2)
 
 
 def test_a_store_of_one_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
@@ -14,17 +15,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dispatched import Operations
+from test_trainer import ALONE, EVERYTHING, pipelines
+from torch import nn
 
+from datasets_tools.store import Store
 from fastbot.diagnosis import page_cache, reading, stages
 from fastbot.diagnosis.clock import images_per_s
-from fastbot.diagnosis.model_step import build_step, step_rate
+from fastbot.diagnosis.model_step import batch_sizes, build_step, step_rate
 from fastbot.diagnosis.reading import Extent, page_in, pictures_at_random, pieces_in_order, read_rate
+from fastbot.distillation import Normalization, Teacher
 from fastbot.errors import RunError
 from fastbot.recipe_files import load_recipe
+from fastbot.trainer import Trainer
 from pipelines.batch import BatchPlan, Decoded
 from pipelines.spec import DataSpec, Mixup, RepeatAugment, SizeRamp
 
 MIB = 1 << 20
+CPU = torch.device("cpu")
+SIZES = [2, 8, 32, 128, 256]  # of batches
 
 
 @dataclass
@@ -217,7 +226,7 @@ def test_a_batch_grows_as_far_as_budget_and_memory_go(
     s_per_row: float, most_rows: int, batch_size: int, out_of_memory: bool
 ) -> None:
     watch = Stopwatch()
-    rate = step_rate(trainer(watch, s_per_row, most_rows), 256, 10.0, clock=watch)
+    rate = step_rate(trainer(watch, s_per_row, most_rows), SIZES, 10.0, clock=watch)
     assert rate.batch_size == batch_size
     assert rate.out_of_memory == out_of_memory
     assert rate.images_per_s == pytest.approx(1 / s_per_row)
@@ -232,16 +241,60 @@ def test_a_first_step_that_loads_kernels_for_seconds_is_not_taken_for_a_slow_mod
         watch.now += 4.0 if watch.now == 100 else 0.0
         return warm(rows)
 
-    rate = step_rate(step, 256, 10.0, clock=watch)
+    rate = step_rate(step, SIZES, 10.0, clock=watch)
     assert rate.batch_size == 256
     assert rate.images_per_s == pytest.approx(1e4)
 
 
 def test_a_model_too_large_for_the_memory_has_no_rate() -> None:
     watch = Stopwatch()
-    rate = step_rate(trainer(watch, 1.0, most_rows=1), 256, 10.0, clock=watch)
+    rate = step_rate(trainer(watch, 1.0, most_rows=1), SIZES, 10.0, clock=watch)
     assert rate.images_per_s is None
     assert rate.out_of_memory
+
+
+@pytest.mark.parametrize(
+    ("overrides", "asked", "sizes"),
+    [
+        ([], 256, SIZES),
+        ([], 2, [2]),
+        (["micro_batches=4"], 64, [8, 32, 64]),  # 2, 8 and 16 rows each
+        (["micro_batches=4"], 4, [4]),
+        (["model.bn_batch=12"], 96, [2, 8, 24, 96]),  # of 32 rows 24 are whole groups
+        (["micro_batches=2", "model.bn_batch=12"], 96, [4, 16, 48, 96]),
+        (["model.bn_batch=sync"], 9, [2, 8, 9]),
+    ],
+)
+def test_smaller_batches_have_as_many_parts_and_whole_groups(
+    overrides: list[str], asked: int, sizes: list[int]
+) -> None:
+    assert batch_sizes(load_recipe("bot-baseline", overrides), asked) == sizes
+
+
+@pytest.mark.parametrize("tricks", [(), EVERYTHING], ids=["plain", "every trick"])
+def test_a_step_is_the_trainers(tricks: tuple[str, ...], store: Store, tiny_recipe: Path) -> None:
+    """The oracle is what the trainer asks torch to run in its second step."""
+    spec = "distillation={kind='teacher', teacher='t'}"
+    overrides = [*tricks, *([spec] if tricks else []), 'epochs="3 steps"']
+    recipe = load_recipe(str(tiny_recipe), overrides).resolved()
+    halves = Normalization((127.5,) * 3, (127.5,) * 3)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, store.num_classes))
+    teacher = Teacher(network, CPU, torch.float32, halves, halves) if tricks else None
+    training = Trainer(recipe, *pipelines(store, recipe), store.num_classes, ALONE, teacher)
+    counts: list[Counter[str]] = []
+    with Operations() as theirs:
+        training.fit([lambda step: counts.append(Counter(theirs.counts))])
+    step = build_step(recipe, store.num_classes, CPU, teacher)
+    step(recipe.data.global_batch_size)
+    with Operations() as ours:
+        step(recipe.data.global_batch_size)
+    expected = counts[1] - counts[0]
+    work = [
+        name for name in expected if any(word in name for word in ("convolution", "batch_norm", "_foreach", "fused"))
+    ]
+    assert {name: ours.counts[name] for name in work} == {name: expected[name] for name in work}
+    assert any("convolution_backward" in name for name in work)
+    assert any("lerp" in name for name in work) == bool(tricks)
 
 
 def sample(num: int) -> stages.Sample:
@@ -310,4 +363,4 @@ def test_pytorch_gets_its_threads_back() -> None:
 @pytest.mark.slow
 def test_a_model_with_an_auxiliary_head_is_measured_with_it() -> None:
     recipe = load_recipe("bot-inceptionv3-distill", ["model.aux_weight=0.4", "precision.kind=fp32"])
-    assert build_step(recipe, 3, torch.device("cpu"))(2) == 2
+    assert build_step(recipe, 3, CPU)(2) == 2

@@ -4,13 +4,14 @@ import copy
 import io
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from dispatched import Operations
 from torch import nn
 
-from fastbot.errors import ModelError
+from fastbot.errors import ModelError, RecipeError
 from fastbot.models.registry import build_model
 from fastbot.optimizers import Lamb, lamb
 
@@ -124,6 +125,26 @@ def test_resumes_bit_exactly(at: int) -> None:
     steps(model, optimizer, range(at, 6))
     steps(resumed, again, range(at, 6))
     assert bits(resumed, again) == bits(model, optimizer)
+
+
+@pytest.mark.parametrize("settings", [{"max_grad_norm": 0.25}, {"max_grad_norm": None}, {"trust_clip": True}])
+def test_a_loaded_state_brings_its_settings(settings: dict[str, Any]) -> None:
+    model, resumed, other = networks = [network() for _ in range(3)]
+    with torch.no_grad():
+        for each in networks:
+            each[0].weight.mul_(100)  # type: ignore[index]  # a trust ratio above 1
+    optimizer, again = lamb(model, 0.1, **settings), lamb(resumed, 0.1)
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for each, stepping in (model, optimizer), (resumed, again), (other, lamb(other, 0.1)):
+        steps(each, stepping, range(2))
+    assert bits(resumed, again) == bits(model, optimizer)
+    assert not torch.equal(other[0].weight, model[0].weight)  # type: ignore[index]
+
+
+def test_groups_with_bounds_of_their_own_are_refused() -> None:
+    groups = [{"params": nn.Linear(3, 2).parameters(), "max_grad_norm": bound} for bound in (1.0, 2.0)]
+    with pytest.raises(RecipeError, match=r"max_grad_norm is 2\.0 in one group .* and 1\.0 in the first: .*Give all"):
+        Lamb(groups, 0.1)
 
 
 def test_loaded_moments_take_the_layout_of_their_parameters() -> None:

@@ -32,13 +32,14 @@ SHUFFLENET, RESNET = "torchvision:shufflenet_v2_x0_5", "timm:test_resnet.r160_in
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Empty caches of both libraries, and no network to fill them from."""
 
-    def no_network(*arguments: object) -> None:
+    def no_network(*arguments: object, **options: object) -> None:
         raise URLError("no network")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hugging_face"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("torch.hub.urlopen", no_network)
+    monkeypatch.setattr("fastbot.downloads.urlopen", no_network)
     return tmp_path
 
 

@@ -75,6 +75,7 @@ def test_timms_numbers_are_those_of_its_transform() -> None:
         ("resnet50", "Did you mean"),
         ("torchvision:resnet55", "Did you mean torchvision:resnet50"),
         ("timm:resnet50.nope", r"timm:resnet50\.nope has no preprocessing .*Invalid pretrained tag"),
+        ("timm:resnet50.a1_in1", r"Did you mean timm:resnet50\.a1_in1k, "),
         ("timm:quux", "no model is named timm:quux"),
     ],
 )

@@ -25,13 +25,14 @@ RESNET = "timm:test_resnet.r160_in1k"
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Empty caches, and no network to fill them from."""
 
-    def no_network(*arguments: object) -> None:
+    def no_network(*arguments: object, **options: object) -> None:
         raise URLError("no network")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hugging_face"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("torch.hub.urlopen", no_network)
+    monkeypatch.setattr("fastbot.downloads.urlopen", no_network)
     return tmp_path
 
 
@@ -85,6 +86,36 @@ def test_without_cache_and_network_the_error_says_so(name: str) -> None:
         find_pretrained(name).load()
 
 
+def test_without_a_network_the_hub_is_not_asked_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*arguments: object, **options: object) -> None:
+        raise AssertionError("timm was called without a network")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(timm, "create_model", asked)
+    with pytest.raises(
+        ModelError, match=r"cannot be loaded: huggingface\.co cannot be reached within 5 s: no network\."
+    ):
+        find_pretrained(RESNET).load()
+
+
+@pytest.mark.parametrize("name", [SQUEEZENET, RESNET])
+def test_a_download_is_announced_and_a_cached_file_is_not(
+    name: str, caches: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    caplog.set_level("INFO", "fastbot")
+    with pytest.raises(ModelError):
+        find_pretrained(name).load()
+    (said,) = caplog.messages
+    assert said.startswith(f"download  the weights of {name} (")
+    assert "from https://" in said
+    caplog.clear()
+    cached(name, caches)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # it would ask whether there is a newer one
+    find_pretrained(name).load()
+    assert not caplog.messages
+
+
 def test_a_damaged_cache_is_named(caches: Path) -> None:
     folder = caches / "hub" / "checkpoints"
     folder.mkdir(parents=True)
@@ -107,6 +138,7 @@ def test_a_damaged_cache_is_named(caches: Path) -> None:
         ),
         ("timm:test_maxvit", "timm has no trained image classifier named test_maxvit"),
         ("timm:resnet50.a7_in1k", "Did you mean timm:resnet50.*timm:resnet50.a3_in1k"),
+        ("timm:resnet50.zzz", r"Did you mean (timm:resnet50\.\w+, ){3}timm:resnet50\.\w+\?"),
         ("keras:resnet50", "keras is not a model library. Allowed: torchvision:NAME, timm:NAME"),
     ],
 )

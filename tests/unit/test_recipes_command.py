@@ -44,6 +44,34 @@ def test_a_pattern_lists_what_it_fits(capsys: pytest.CaptureFixture[str]) -> Non
     assert "no recipe is named like x*" in printed(capsys, "x*", code=2)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names"), [("rsb-a?", ["rsb-a1", "rsb-a2", "rsb-a3"]), ("rsb-a[13]", ["rsb-a1", "rsb-a3"])]
+)
+def test_every_kind_of_shell_pattern_lists(pattern: str, names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, pattern).splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("rsb-")] == names
+
+
+def test_a_pattern_that_fits_nothing_names_near_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    said = printed(capsys, "rbs-a?", code=2)
+    assert "no recipe is named like rbs-a?. Did you mean rsb-a" in said
+    assert "Did you mean" not in printed(capsys, "???????????zzzz", code=2)
+
+
+def test_the_papers_figures_are_not_those_of_a_changed_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "bot-efficient", "model.name=resnet18d", "data.crop_size=64", "seed=3")
+    assert text.splitlines()[-1] == (
+        "# [paper] is of bot-efficient as published; 2 keys differ here: data.crop_size, model.name"
+    )
+    assert tomllib.loads(text)["paper"]["top1"] > 0
+    for kept in ([], ["run.log_every=5", "seed=3"]):
+        assert "as published" not in printed(capsys, "bot-efficient", *kept)
+
+
+def test_a_recipe_without_a_paper_says_nothing_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "as published" not in printed(capsys, "demo", "epochs=3")
+
+
 def test_a_narrow_terminal_still_shows_names_and_figures(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

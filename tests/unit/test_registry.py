@@ -71,10 +71,29 @@ def test_unknown_names_are_refused_with_what_is_allowed(name: str, message: str)
         build_model(name, num_classes=4)
 
 
-@pytest.mark.parametrize("name", ["resnet5d0", "resnet50.a1_in1k", "hf-hub:timm/resnet18"])
-def test_unknown_timm_names_and_weights_tags_are_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["resnet5d0", "hf-hub:timm/resnet18"])
+def test_unknown_timm_names_are_refused(name: str) -> None:
     pytest.importorskip("timm")
     with pytest.raises(ModelError, match=rf"no model is named timm:{name}\..*timm\.list_models\(\)"):
+        build_model(f"timm:{name}", num_classes=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet50.a1_in1", r"Did you mean timm:resnet50\.a1_in1k, timm:resnet50\.a1h_in1k, "),
+        ("resnt50.a1_in1k", r"Did you mean timm:resnet50\.a1_in1k, "),
+        # No tag is like it: any of the same network.
+        ("resnet50.zzz", r"Did you mean (timm:resnet50\.\w+, ){3}timm:resnet50\.\w+\? "),
+        (
+            "resnet50.a1_in1k",
+            r"^timm:resnet50\.a1_in1k names trained weights, .* take timm:resnet50\. .*fastbot import",
+        ),
+    ],
+)
+def test_a_name_with_a_weights_tag_gets_the_nearest_tagged_names(name: str, message: str) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ModelError, match=message):
         build_model(f"timm:{name}", num_classes=4)
 
 

@@ -29,6 +29,33 @@ def test_a_network_of_one_size_is_named(network: nn.Module, size: int, fits: boo
         check_size(network, recipe, crop, precision, CPU)
 
 
+CPUS_OWN = RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory")
+
+
+class Insatiable(nn.Module):
+    """A network for which there is no memory."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), CPUS_OWN], ids=["cuda", "cpu"])
+def test_no_memory_for_one_picture_is_the_sizes_doing_and_not_the_networks(error: Exception) -> None:
+    recipe = load_recipe("bot-baseline")
+    crop = crop_of(recipe.data.eval, 2048, 0.875)
+    with pytest.raises(RunError, match="no memory for one picture of 2048 px: choose a smaller --size"):
+        check_size(Insatiable(error), recipe, crop, build_precision("fp32", CPU, tf32=False), CPU)
+
+
+def test_torchs_own_error_of_a_cpu_without_memory_is_known() -> None:
+    with pytest.raises(RunError, match="no memory for 64 pictures"), memory_errors_named(64, 448):
+        torch.empty(2**52)
+
+
 def test_no_memory_names_the_option() -> None:
     with (
         pytest.raises(RunError, match="64 pictures of 448 px at a time: choose a smaller --batch-size"),

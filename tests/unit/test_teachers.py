@@ -13,6 +13,7 @@ from torch import nn
 from fastbot import pretrained, teachers
 from fastbot.build import model_on
 from fastbot.checkpoint import Conditions, Identity
+from fastbot.downloads import Download
 from fastbot.errors import CheckpointError, ModelError, RecipeError
 from fastbot.recipe import Recipe
 from fastbot.runs import RunFolder
@@ -184,7 +185,8 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 def published(name: str, network: nn.Module) -> pretrained.Pretrained:
     """Return a network as a library would publish it; `test_pretrained` is about the libraries themselves."""
     found = pretrained.find_pretrained(name)
-    return replace(found, num_classes=len(CLASSES), _create=lambda: copy.deepcopy(network))
+    there = Download("", is_cached=True)
+    return replace(found, num_classes=len(CLASSES), _download=there, _create=lambda: copy.deepcopy(network))
 
 
 @pytest.mark.parametrize("name", ["torchvision:shufflenet_v2_x0_5", "timm:test_resnet"])

@@ -55,7 +55,7 @@ EVERYTHING = (
     "model.drop_path=0.1",
     "model.bn_batch=4",
     "micro_batches=2",
-    'schedule={kind="timm_cosine", warmup=0, warmup_learning_rate=1e-6}',
+    'schedule={kind="timm_cosine", warmup=0}',
 )
 
 
