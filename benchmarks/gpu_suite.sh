@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, with nothing but the repository and what the machine has.
-#   benchmarks/gpu_suite.sh kernels [FOLDER]    tests marked `gpu`, augmentation, the training step
-#   benchmarks/gpu_suite.sh data [FOLDER]       loaders, delivery, short trainings
-#   benchmarks/gpu_suite.sh all [FOLDER]        both
-# Each of the two ends within 9.5 minutes, so that machines lent for 10 take one a call. FOLDER (default:
-# benchmarks/results/gpu) gets a few files: a summary, JSON lines of each benchmark, and all logs in one archive.
-# Runs from a checkout, installed or not. A rung whose package is missing says so and the ladder goes on.
+#   benchmarks/gpu_suite.sh [all] [FOLDER]      both of these, within 8 minutes
+#   benchmarks/gpu_suite.sh tests [FOLDER]      tests marked `gpu`
+#   benchmarks/gpu_suite.sh ladder [FOLDER]     `python -m benchmarks all --gpu`; MINUTES=9 for more of it
+# FOLDER (default: benchmarks/results/gpu) gets a summary, JSON lines of each rung, the report as Markdown and as one
+# HTML file, and all logs in one archive. Runs from a checkout, installed or not. What is missing is said, and the rungs
+# that need it are left out.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 part=${1:-all}
 case $part in
-kernels | data | all) ;;
+tests | ladder | all) ;;
 *)
-    echo "usage: benchmarks/gpu_suite.sh kernels|data|all [FOLDER]" >&2
+    echo "usage: benchmarks/gpu_suite.sh [all|tests|ladder] [FOLDER]" >&2
     exit 2
     ;;
 esac
@@ -30,30 +30,15 @@ failed=0
 
 say() { echo "== $*" | tee -a "$out/summary-$part.log"; }
 
-# rung NAME SECONDS COMMAND...: runs a command within its own limit and what is left of its part's time.
-rung() {
-    local name=$1 limit=$2 left=$((deadline - SECONDS))
+# within SECONDS NAME COMMAND...: runs a command and shows how it ended.
+within() {
+    local limit=$1 name=$2 started=$SECONDS
     shift 2
-    if [ "$left" -le 5 ]; then
-        say "$name: not run, the time is over"
-        failed=1
-        return
-    fi
-    [ "$limit" -lt "$left" ] || limit=$left
-    local started=$SECONDS
     timeout --kill-after=5 "$limit" "$@" >"$logs/$name.log" 2>&1
     local code=$?
     say "$name: exit $code after $((SECONDS - started)) s"
-    tail -n 40 "$logs/$name.log"
+    tail -n 60 "$logs/$name.log"
     [ "$code" = 0 ] || failed=1
-}
-
-# bench RUNG SECONDS ARGUMENTS...: a benchmark whose JSON lines go to FOLDER/RUNG.jsonl.
-bench() {
-    local name=$1 limit=$2
-    shift 2
-    rm -f "$out/$name.jsonl"
-    rung "$name" "$limit" "$python" -m benchmarks "$@" --json "$out/$name.jsonl"
 }
 
 codec() { "$python" -c 'import sys; from datasets_tools import jpeg; sys.exit(jpeg.problem())'; }
@@ -70,7 +55,7 @@ def present(name):
         return False
 
 names = "pydantic tomli_w typer rich numba safetensors tensorboard matplotlib skimage sklearn fsspec isal nvidia.dali"
-names = [*names.split(), "ffcv", "kornia", "pynvml"]
+names = [*names.split(), "ffcv", "timm", "kornia", "pynvml"]
 print("== missing packages:", ", ".join(name for name in names if not present(name)) or "none")
 PYTHON
     # The JPEG codec is compiled here, or taken out of a wheel (`make wheel`) that was brought along in dist/.
@@ -84,34 +69,13 @@ PYTHON
     { date -u; nvidia-smi; nproc; "$python" -m pip list; } >"$logs/machine.log" 2>&1
 }
 
-kernels() {
-    deadline=$((SECONDS + 540))
-    rung tests 200 "$python" -m pytest -q -m gpu -p no:cacheprovider
-    bench augment_gpu 90 augment-gpu
-    bench augment 60 augment --device cuda
-    bench step_fp16 90 step --batch-size 256 model.name=resnet50b
-    bench step_bf16 90 step --batch-size 256 model.name=resnet50b precision.kind=bf16
-}
+tests() { within 110 tests "$python" -m pytest -q -m gpu -p no:cacheprovider; }
 
-data() {
-    deadline=$((SECONDS + 540))
-    local corpus=$work/corpus backends="turbo" backend
-    "$python" -c "import nvidia.dali" 2>/dev/null && backends="turbo dali"
-    rung corpus 60 "$python" -m benchmarks corpus "$corpus" --count 3000
-    bench loader 150 loader --data "$corpus" --batch-size 256
-    # DALI shall need no more than 4 cores: it gets no more.
-    rm -f "$out/loader_4cores.jsonl"
-    rung loader_4cores 120 taskset -c 0-3 "$python" -m benchmarks loader --data "$corpus" --batch-size 256 --repeats 3 \
-        --json "$out/loader_4cores.jsonl"
-    for backend in $backends; do
-        bench "delivery_$backend" 120 delivery --data "$corpus" --device cuda --backend "$backend" --batch-size 256 \
-            --repeats 2
-    done
-    for backend in $backends; do
-        rung "train-$backend" 45 "$python" -m fastbot train bot-efficient --data "$corpus" --out "$work/run-$backend" \
-            --device cuda --backend "$backend" 'epochs=60 steps' 'schedule.warmup=5 steps' 'schedule.milestones=[]' \
-            data.global_batch_size=256 'run.eval_every=60 steps' run.log_every=10
-    done
+ladder() {
+    local minutes=${MINUTES:-5.5}
+    within "$("$python" -c "print(int(60 * $minutes) + 15)" 2>/dev/null || echo 345)" ladder \
+        "$python" -m benchmarks all --gpu --minutes "$minutes" --out "$out"
+    [ -d "$out/logs" ] && mv "$out/logs" "$logs/rungs"
     # Which form of its decoder DALI was found to be fastest with, and what the others came to.
     cp -r "$XDG_CACHE_HOME/fastbot/dali" "$logs/dali-forms" 2>/dev/null || say "no form of DALI's decoder was measured"
 }
@@ -120,8 +84,8 @@ data() {
 prepare
 case $part in
 all)
-    kernels
-    data
+    tests
+    ladder
     ;;
 *) "$part" ;;
 esac

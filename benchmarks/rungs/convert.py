@@ -23,7 +23,7 @@ import typer
 from benchmarks.corpora.corpus import STATISTICS_NAME, CorpusStatistics, write_corpus
 from benchmarks.measure import Case, Effort, Result, compared, measure
 from benchmarks.options import JsonFile, Repeats
-from benchmarks.peers.loaders import extract
+from benchmarks.peers.files import extract
 from benchmarks.publishing import publish
 from benchmarks.rungs.convert_memory import peak_bytes
 from benchmarks.rungs.convert_peers import Examiners, copied, ffcv_writer

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torchvision.datasets import ImageFolder
 
-from benchmarks.peers.loaders import Epoch
+from benchmarks.peers.peer import Epoch
 
 # Pictures a task: enough to make what a task costs disappear.
 _TASK = 64

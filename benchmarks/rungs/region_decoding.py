@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from pipelines.plan import TrainPlan
 
 # By how much the codec lets libjpeg shrink a picture while it decodes, where the output is small enough.
 _LARGEST_REDUCTION = 8
+
+Arrays = tuple[NDArray[Any], ...]
 
 
 class RegionDecoding:
@@ -35,7 +38,7 @@ class RegionDecoding:
         self._num_threads = num_threads
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="region-decoding")
         self._epochs = count()
-        self._regions: RegionBatch | None = None
+        self._arrays: Arrays | None = None
 
     def prepare(self) -> None:
         """Plan the next epoch."""
@@ -44,8 +47,7 @@ class RegionDecoding:
         ids = np.concatenate([plan.ids for plan in plans])
         windows = np.concatenate([plan.windows for plan in plans])
         boxes = np.concatenate([plan.boxes for plan in plans])
-        self._num_rows = len(ids)
-        self._regions = RegionBatch(
+        self._arrays = (
             self._split.data,
             self._split.offsets[ids],
             self._split.sizes[ids],
@@ -58,21 +60,33 @@ class RegionDecoding:
         )
 
     def run(self) -> int:
-        """Decode what was prepared, and return how many pictures that were.
+        """Decode what was prepared, each time anew, and return how many pictures that were.
 
         Raises:
             RunError: a picture cannot be decoded.
         """
-        assert self._regions is not None, "prepared"
-        for job in [self._pool.submit(self._regions.work) for _ in range(self._num_threads)]:
-            job.result()
-        if failures := self._regions.failures():
-            raise RunError(f"{self._split.path}: {len(failures)} pictures cannot be decoded: measure a sound store")
-        return self._num_rows
+        assert self._arrays is not None, "prepared"
+        if num_failed := decode_regions(self._arrays, self._pool, self._num_threads):
+            raise RunError(f"{self._split.path}: {num_failed} pictures cannot be decoded: measure a sound store")
+        return len(self._arrays[-1])
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
+
+
+def decode_regions(arrays: Arrays, pool: ThreadPoolExecutor, num_threads: int) -> int:
+    """Decode a batch of regions, and return how many could not be.
+
+    Args:
+        arrays: the arguments of a `RegionBatch`; the last is written.
+        pool: of at least so many threads.
+        num_threads: each makes one call.
+    """
+    regions = RegionBatch(*arrays)
+    for job in [pool.submit(regions.work) for _ in range(num_threads)]:
+        job.result()
+    return len(regions.failures())
 
 
 def one_pixel(boxes: NDArray[np.float64], output_size: tuple[int, int]) -> NDArray[np.float64]:

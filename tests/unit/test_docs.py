@@ -7,16 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pages.tables import PAGE, rendered
+from benchmarks.pages.documents import DOCUMENTS, RESULTS, rendered
+from fastbot.ablation.records import Ablation
+from fastbot.ablation.report import markdown
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
-def test_the_tables_are_those_of_the_committed_results() -> None:
-    page = PAGE.read_text()
-    assert rendered(page) == page, "run `python -m benchmarks report`"
-    assert page.count("<!-- table:") == page.count("<!-- end -->") == page.count("| case | threads |")
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.name)
+def test_figures_are_those_of_the_committed_results(file: Path) -> None:
+    page = file.read_text()
+    assert rendered(page, RESULTS) == page, "run `fastbot bench report`"
+    assert page.count("<!-- table:") + page.count("<!-- performance -->") == page.count("<!-- end -->")
+    assert page.count("<!-- table:") == page.count("| case | threads |")
+
+
+def test_the_ablation_in_the_results_is_the_committed_one() -> None:
+    ablation = Ablation.model_validate_json((ROOT / "docs" / "results" / "fashion-table6.json").read_text())
+    rows = [line for line in markdown(ablation).splitlines() if line.startswith("| ")]
+    assert len(rows) == 8
+    assert "\n".join(rows) in (ROOT / "docs" / "results.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -10,7 +10,7 @@ from stores import StoredPicture, write_split, write_store
 
 from benchmarks.corpora import derived as loader_corpora
 from benchmarks.corpora.derived import by_size, large, progressive, size_bins
-from benchmarks.rungs import fidelity, loader
+from benchmarks.rungs import fidelity, loader_cases
 from benchmarks.rungs.loader import Settings, run
 from datasets_tools import jpeg
 from datasets_tools.jpeg import Subsampling
@@ -32,6 +32,12 @@ def test_what_stock_loaders_cannot_read_is_not_compared(tmp_path: Path, raw: boo
     stored = StoredPicture("a", bytes(12), 2, 2, raw=raw)
     write_store(tmp_path, {"train": [stored, stored]}, num_shards=num_shards)
     with pytest.raises(RunError, match=f"has {num_shards} shards and {2 * raw} raw pictures"):
+        run(tmp_path, Settings(batch_size=2))
+
+
+def test_fewer_pictures_than_a_batch_are_refused(tmp_path: Path) -> None:
+    write_store(tmp_path, {"train": [picture("a", 20)]})
+    with pytest.raises(RunError, match="has 1 pictures, and a batch 64: give --batch-size 1 or less"):
         run(tmp_path)
 
 
@@ -104,7 +110,7 @@ def test_every_corpus_and_thread_count_is_measured_beside_its_peers(
 ) -> None:
     """With the backends that need no other package."""
     status = choose.available()
-    monkeypatch.setattr(loader.choose, "available", lambda: {name: status[name] for name in ("torch", "turbo")})
+    monkeypatch.setattr(loader_cases.choose, "available", lambda: {name: status[name] for name in ("torch", "turbo")})
     monkeypatch.setattr(loader_corpora, "NUM_PICTURES", 4)
     monkeypatch.setattr(loader_corpora, "NUM_LARGE", 1)
     monkeypatch.setattr(loader_corpora, "LARGE", (90, 120))
@@ -113,7 +119,7 @@ def test_every_corpus_and_thread_count_is_measured_beside_its_peers(
     monkeypatch.setattr(loader_corpora, "size_bins", lambda sizes: {10: np.arange(2)})
     monkeypatch.setattr(fidelity, "NUM_CROPS", 4)
     write_store(tmp_path / "store", {"train": [picture(f"{k}", 50) for k in range(4)]})
-    settings = Settings(size=32, batch_size=2, threads=(1, 2), repeats=1)
+    settings = Settings(size=32, batch_size=2, threads=(1, 2), repeats=1, peers=("torchvision",))
     results = run(tmp_path / "store", settings, bins=True, progressive_sources=True, large_pictures=True)
     stock, alone = "torchvision DataLoader", "turbo's region decode alone"
     pairs = [(stock, stock), ("fastbot torch", stock), ("fastbot turbo", stock), ("fastbot turbo", alone)]

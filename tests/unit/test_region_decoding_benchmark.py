@@ -64,6 +64,20 @@ def test_a_picture_is_decoded_as_coarsely_as_for_the_output(output: tuple[int, i
     np.testing.assert_array_equal(decoded(boxes), np.asarray(coarse)[0, 0])
 
 
+def test_every_run_decodes_again(tmp_path: Path) -> None:
+    """A turn may run a case several times: what is damaged after the first run is met by the second."""
+    split = write_store(tmp_path, {"train": [StoredPicture("a", JPEG, SIDE, SIDE)]}).split("train")
+    decoding = RegionDecoding(split, TrainPlan(DataSpec(global_batch_size=1), split.heights, split.widths, seed=0), 1)
+    decoding.prepare()
+    assert decoding.run() == 1
+    with split.path.open("r+b") as file:
+        file.seek(int(split.offsets[0]))
+        file.write(bytes(len(JPEG)))
+    with pytest.raises(RunError, match="1 pictures cannot be decoded"):
+        decoding.run()
+    decoding.close()
+
+
 @pytest.mark.parametrize("crop_size", [20, 64, 200])
 def test_the_whole_window_is_decoded(tmp_path: Path, crop_size: int) -> None:
     """What is missing at the bottom is met, though the one pixel that is made lies at the top."""

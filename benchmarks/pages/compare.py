@@ -1,0 +1,119 @@
+"""`fastbot bench compare`: two files of results side by side, and a check of ratios against a committed baseline."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.pages.comparison import Change, Comparison, Shift, Verdict, compare
+from benchmarks.pages.measurements import gather
+from benchmarks.units import figure
+from fastbot.errors import RunError
+
+# Characters a line of a table that goes into a file, so that one result stays on one line.
+_LOG_WIDTH = 200
+_STYLES = {Verdict.better: "green", Verdict.worse: "red", Verdict.noise: "dim", Verdict.too_few: "yellow"}
+
+
+def table(comparison: Comparison) -> Table:
+    """Return the measurements of both sets, a row each."""
+    titles = ("case", "to", "unit", "before", "after", "x", "", "ratio before", "after", "x", "")
+    shown = Table(*titles, title="after / before; a verdict is of the ranges of all samples")
+    benchmark = ""
+    for change in comparison.changes:
+        result = change.after.result
+        if result.benchmark != benchmark:
+            benchmark = result.benchmark
+            shown.add_section()
+            shown.add_row(f"[bold]{escape(benchmark)}[/]")
+        peer = "" if result.peer == result.case else result.peer
+        mark = " *" if change.differing else ""
+        words = (escape(result.case) + mark, escape(peer), result.unit)
+        shown.add_row(*words, *_cells(change.figure), *_cells(change.ratio))
+    return shown
+
+
+def _cells(shift: Shift | None) -> list[str]:
+    if shift is None:
+        return [""] * 4
+    before, after = statistics.median(shift.before), statistics.median(shift.after)
+    verdict = shift.verdict
+    return [figure(before), figure(after), f"{shift.factor:.2f}", f"[{_STYLES[verdict]}]{verdict}[/]"]
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """Return, a line each, what a reader must know of two sets besides the figures."""
+    said = [f"{name}: {old} before, {new} after" for name, (old, new) in comparison.conditions.items()]
+    said += [
+        f"* {change.title}: not the same work: {_settings(change)}" for change in comparison.changes if change.differing
+    ]
+    for where, lines in (("before", comparison.only_before), ("after", comparison.only_after)):
+        said += [f"only {where}: {line.result.benchmark}: {line.result.case} ({line.result.peer})" for line in lines]
+    return said
+
+
+def _settings(change: Change) -> str:
+    return ", ".join(f"{name} {old} before, {new} after" for name, (old, new) in change.differing.items())
+
+
+def check(comparison: Comparison, tolerance: float) -> str:
+    """Hold the ratios after against those before.
+
+    Returns:
+        What was found, in words.
+
+    Raises:
+        RunError: a ratio is worse beyond noise and by more than `tolerance`, or there is none to judge.
+    """
+    judged, regressions = comparison.judged(), comparison.regressions(tolerance)
+    if not judged:
+        raise RunError(
+            "no ratio can be judged: the files share no measurement with a peer, equal settings and samples enough "
+            "(4 on either side, or 5 and 3). Measure both with the same options and --repeats 5"
+        )
+    if regressions:
+        raise RunError("\n".join([f"{len(regressions)} of {len(judged)} ratios are worse:", *map(_worse, regressions)]))
+    with_peer = [change for change in comparison.changes if change.ratio is not None]
+    unjudged = len(with_peer) - len(judged)
+    rest = f"; {unjudged} could not be judged (other settings, or too few samples)" if unjudged else ""
+    return f"no ratio of {len(judged)} is worse beyond noise and by more than {tolerance:.0%}{rest}"
+
+
+def _worse(change: Change) -> str:
+    assert change.ratio is not None  # that is why it is here
+    before, after = statistics.median(change.ratio.before), statistics.median(change.ratio.after)
+    own = f"the figure itself is {change.figure.factor:.2f} of what it was"
+    return f"  {change.title}: {before:.2f} before, {after:.2f} after ({own})"
+
+
+def _print(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def command(
+    before: Annotated[Path, typer.Argument(help="A file that a benchmark wrote with --json, or a folder of them.")],
+    after: Annotated[Path, typer.Argument(help="What is held against it.")],
+    check_ratios: Annotated[
+        bool, typer.Option("--check", help="Fail if a ratio to a peer is worse, beyond noise and the tolerance.")
+    ] = False,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="With --check: how much worse is let pass.")] = 0.1,
+) -> None:
+    """Compare two sets of results, and say what is beyond noise.
+
+    Example: [bold]fastbot bench compare --check benchmarks/results/cpu-2core/loader.jsonl loader.jsonl[/]
+    """
+    comparison = compare(gather([before]), gather([after]))
+    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+    console.print(table(comparison))
+    _print(console, remarks(comparison))
+    if check_ratios:
+        _print(console, [check(comparison, tolerance)])

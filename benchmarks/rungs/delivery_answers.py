@@ -1,0 +1,87 @@
+"""How long does a consumer wait at the borders of epochs? Questions for processes of their own."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pipelines
+from benchmarks.peers import torchvision_loader
+from benchmarks.rungs.fresh_process import Answer
+from benchmarks.rungs.plan import BOT
+from pipelines.spec import DataSpec
+
+# The consumer's step takes this many times as long as a batch takes to make: with that no batch need be waited for.
+_SLOWER = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Whose delivery.
+
+    Attributes:
+        data: a store's folder.
+        backend: a name.
+        device: where batches go.
+        batch_size: pictures a batch.
+        size: of crops, in pixels.
+        threads: that decode.
+    """
+
+    data: str
+    backend: str
+    device: str
+    batch_size: int
+    size: int
+    threads: int
+
+    def open(self, spec: DataSpec = BOT) -> pipelines.Loader:
+        """Open the store's split `train` with a spec's augmentation."""
+        return pipelines.open(
+            self.data,
+            spec.model_copy(update={"global_batch_size": self.batch_size, "crop_size": self.size}),
+            train=True,
+            backend=self.backend,
+            device=self.device,
+            num_threads=self.threads,
+        )
+
+
+def borders(setting: dict[str, Any], num_epochs: int) -> Answer:
+    """Return how long a consumer waits for the first batch of each epoch, and at the median for another one."""
+    with Setting(**setting).open() as loader:
+        # Its own clock: on a CPU a batch is augmented in the consumer's time, which is no wait.
+        return _waits(lambda epoch: loader.epoch(epoch), num_epochs, lambda: loader.waited_s)
+
+
+def stock_borders(setting: dict[str, Any], num_epochs: int, folder: str) -> Answer:
+    """Return the same for torchvision's `DataLoader`, whose workers persist."""
+    known = Setting(**setting)
+    loader = torchvision_loader.dataloader(
+        sorted(Path(folder).rglob("*.jpg")), known.size, known.batch_size, known.threads
+    )
+    return _waits(lambda _: loader, num_epochs, time.perf_counter)
+
+
+def _waits(start: Callable[[int], Iterable[object]], num_epochs: int, clock: Callable[[], float]) -> Answer:
+    """Consume epochs, the first one freely, which says how long a step shall be; waits are of those after it."""
+    step_s = _SLOWER * statistics.median(_elapsed(start(0), 0.0, time.perf_counter))
+    first_s, others_s = [], []
+    for epoch in range(1, num_epochs + 1):
+        first, *others = _elapsed(start(epoch), step_s, clock)
+        first_s.append(first)
+        others_s += others
+    return {"step_s": step_s, "first_s": first_s, "others_s": statistics.median(others_s)}
+
+
+def _elapsed(batches: Iterable[object], step_s: float, clock: Callable[[], float]) -> Iterator[float]:
+    """Yield how far a clock went until each batch was there; the step comes after it."""
+    began = clock()
+    for _ in batches:
+        yield clock() - began
+        time.sleep(step_s)
+        began = clock()

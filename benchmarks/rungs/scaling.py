@@ -1,0 +1,196 @@
+"""How does a training scale with ranks, and how much of a step is the exchange of gradients?
+
+Weak scaling: every rank has a batch of the same size. R ranks are compared with one rank that has as many cores as
+each of them: on a CPU one rank alone would otherwise have all the cores that R ranks share, and efficiency would say
+nothing. What is lost then is the exchange, and what ranks take from each other of memory bandwidth and, where there
+are more ranks than cores, of the cores. A rank computes on a GPU of its own where there are GPUs.
+
+With `--model` nothing is measured: a model of 64 to 4,096 GPUs is printed (`benchmarks.scaling_model`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from benchmarks.measure import Result, compared
+from benchmarks.options import Device, JsonFile, Repeats
+from benchmarks.publishing import publish
+from benchmarks.rungs import scaling_projection, scaling_rank
+from benchmarks.rungs.scaling_rank import Question
+from benchmarks.rungs.training import recipe_of, recipe_settings, store_settings
+from benchmarks.scaling_model import Network
+from fastbot.distributed import pick_device
+from fastbot.errors import RunError
+from pipelines.cores import cores
+
+RANKS = 1, 2, 4, 8
+# A training of a few steps that is not over by then waits for something that does not come.
+_LIMIT_S = 1800
+_SHOWN_CHARACTERS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Ranks that train together.
+
+    Attributes:
+        ranks: how many.
+        cores_each: of each of them; 1 where there are more ranks than cores.
+    """
+
+    ranks: int
+    cores_each: int
+
+    @property
+    def name(self) -> str:
+        """What the case is called."""
+        ranks, each = (f"{n} {word}{'s' * (n > 1)}" for n, word in ((self.ranks, "rank"), (self.cores_each, "core")))
+        return f"{ranks}, {each} each"
+
+
+def default_ranks(device: str) -> tuple[int, ...]:
+    """Return those of `RANKS` that have a GPU each, or on a CPU a core each."""
+    there = torch.cuda.device_count() if pick_device(device).type == "cuda" else cores()
+    return tuple(ranks for ranks in RANKS if ranks <= there)
+
+
+def run(question: Question, ranks: Sequence[int], repeats: int = 5) -> list[Result]:
+    """Measure groups of ranks, each beside one rank with as many cores.
+
+    Args:
+        question: what is trained; its turns are those of one start of a group.
+        ranks: sizes of the groups.
+        repeats: starts of each group, in turns with the others.
+
+    Raises:
+        RunError: a group failed, or there are more ranks than GPUs.
+    """
+    if pick_device(question.device).type == "cuda" and max(ranks) > torch.cuda.device_count():
+        raise RunError(
+            f"--ranks is {max(ranks)}, and this machine has {torch.cuda.device_count()} GPUs: ranks need one each. "
+            "Give fewer, or --device cpu"
+        )
+    groups = [_Group(number, max(1, cores() // number)) for number in dict.fromkeys(ranks)]
+    alone = {group: _Group(1, group.cores_each) for group in groups}
+    found: dict[_Group, dict[str, list[float]]] = {
+        group: {"with": [], "without": []} for group in dict.fromkeys([*groups, *alone.values()])
+    }
+    for _ in range(repeats):
+        for group, rates in found.items():
+            for way, turns in _asked(group, question).items():
+                rates[way] += turns
+    figures = {group.name: rates["with"] for group, rates in found.items()}
+    return [
+        _described(compared("scaling", group.name, alone.get(group, group).name, figures, "images/s"), group, rates)
+        for group, rates in found.items()
+    ]
+
+
+def _described(result: Result, group: _Group, rates: dict[str, list[float]]) -> Result:
+    """Return a result with its efficiency and what of its time is communication."""
+    pairs = list(zip(rates["with"], rates["without"], strict=True))
+    share = statistics.median(1 - both / alone for both, alone in pairs) if group.ranks > 1 else 0.0
+    details = {
+        "ranks": group.ranks,
+        "threads": group.cores_each,
+        "efficiency": result.ratio / group.ranks,
+        "communication_share": share,
+        "images_per_s_without_exchange": statistics.median(rates["without"]),
+    }
+    notes = f"efficiency {details['efficiency']:.0%}, communication {share:.0%}" if group.ranks > 1 else ""
+    if group.ranks * group.cores_each > cores():
+        notes += f"; {group.ranks} ranks share {cores()} cores: {cores() / group.ranks:.0%} is all that they can reach"
+    return replace(result, details=details, notes=notes)
+
+
+def _asked(group: _Group, question: Question) -> dict[str, list[float]]:
+    """Let a group of ranks train, and return its rates."""
+    with tempfile.TemporaryDirectory(prefix="fastbot-scaling-") as folder:
+        file = Path(folder, "answer.json")
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={group.ranks}"]
+        command = [*launcher, "-m", scaling_rank.__name__, str(file), json.dumps(asdict(question))]
+        some = ",".join(map(str, sorted(os.sched_getaffinity(0))[: group.ranks * group.cores_each]))
+        try:
+            done = subprocess.run(
+                ["taskset", "--cpu-list", some, *command],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_LIMIT_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RunError(f"{group.name}: did not end within {_LIMIT_S} s. Give fewer --steps or --ranks") from error
+        if done.returncode:
+            raise RunError(f"{group.name}: {' '.join(command)} failed:\n{_last_words(done.stderr)}")
+        found: dict[str, list[float]] = json.loads(file.read_text())
+        return found
+
+
+def _last_words(text: str) -> str:
+    """Return what a rank said before the launcher's report, or the end of it."""
+    return text.partition("torch/distributed/elastic")[0][-_SHOWN_CHARACTERS:] or text[-_SHOWN_CHARACTERS:]
+
+
+def command(
+    data: Annotated[Path | None, typer.Option("--data", help="A store; not needed with --model.")] = None,
+    recipe: Annotated[str, typer.Option(help="A packaged recipe's name, or a .toml file.")] = "bot-baseline",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key.sub=value ...]")] = None,
+    ranks: Annotated[
+        list[int] | None, typer.Option(min=1, help="May be repeated; 1, 2, 4, 8 as far as there are GPUs or cores.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures on each rank.")] = 32,
+    size: Annotated[int | None, typer.Option(min=1, help="Crop size in pixels; the recipe's, if not given.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps a turn.")] = 20,
+    turns: Annotated[int, typer.Option(min=1, help="Turns of each start, with the exchange and without.")] = 1,
+    backend: Annotated[str, typer.Option(help="Of those that `fastbot doctor` lists, or auto.")] = "auto",
+    device: Device = "auto",
+    repeats: Repeats = 5,
+    model: Annotated[bool, typer.Option("--model", help="Print the model of 64 to 4,096 GPUs.")] = False,
+    images_per_s: Annotated[
+        float | None, typer.Option(min=1, help="--model: of one GPU at --batch-size; MLPerf's H100, if not given.")
+    ] = None,
+    step_file: Annotated[
+        Path | None, typer.Option("--step", help="--model: rates from the JSON lines of `fastbot bench step`.")
+    ] = None,
+    case: Annotated[str | None, typer.Option(help="--model: which case of --step; its fastest, if not given.")] = None,
+    gradient_bytes: Annotated[int, typer.Option(min=1, help="--model: of a gradient; fastbot's are 4.")] = 4,
+    gpus_per_node: Annotated[int, typer.Option(min=1, help="--model")] = Network().gpus_per_node,
+    node_gb_s: Annotated[
+        float, typer.Option(min=0.001, help="--model: of a GPU in its machine.")
+    ] = Network().node_gb_s,
+    network_gb_s: Annotated[
+        float, typer.Option(min=0.001, help="--model: of a GPU between machines.")
+    ] = Network().network_gb_s,
+    network_us: Annotated[
+        float, typer.Option(min=0, help="--model: latency of a message between machines, in trees.")
+    ] = Network().network_tree_us,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure a training on 1, 2, 4, 8 ranks; or print a model of it on 64 to 4,096 GPUs.
+
+    Example: [bold]fastbot bench scaling --data corpus --ranks 1 --ranks 2 --batch-size 8 --size 64 --steps 5[/]
+    """
+    if model:
+        network = Network(gpus_per_node, node_gb_s, network_gb_s, network_tree_us=network_us)
+        rates = scaling_projection.Rates(images_per_s, step_file, case)
+        scaling_projection.show(network, rates, batch_size, gradient_bytes, json_file)
+        return
+    if data is None:
+        raise RunError("--data is missing: give a store, or --model for the model of many GPUs")
+    changes = [*(overrides or []), *([f"data.crop_size={size}"] if size else [])]
+    question = Question(str(data), recipe, changes, batch_size, backend, device, steps, turns)
+    results = run(question, ranks or default_ranks(device), repeats)
+    settings: dict[str, Any] = {**store_settings(data), **recipe_settings(recipe_of(recipe, changes)), "steps": steps}
+    publish(results, settings | {"batch_size": batch_size}, json_file, f"{recipe}, {batch_size} pictures a rank")

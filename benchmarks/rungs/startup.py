@@ -1,0 +1,155 @@
+"""How long does a user wait from the start of a process to its first batch, and to its first step?
+
+Every figure is of a process of its own, from its start on: Python, imports, opening the store, the pipeline, the
+network, the step. The peer is a plain loop over torchvision's `DataLoader`, which decodes and crops as ours does; ours
+augments and normalizes besides. numba compiles our kernels once per installation: first with an empty cache, and then
+with what that left.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.measure import Result, compared
+from benchmarks.options import Data, Device, JsonFile, Repeats
+from benchmarks.peers.files import extract
+from benchmarks.publishing import publish
+from benchmarks.rungs import fresh_process, startup_answers
+from benchmarks.rungs.fresh_process import Answer
+from benchmarks.rungs.training import recipe_of, recipe_settings, store_settings
+from datasets_tools.store import Store
+from fastbot.distributed import pick_device
+from fastbot.errors import RunError
+from fastbot.recipe import Recipe
+from pipelines.backends import choose
+from pipelines.cores import cores
+
+_STOCK = "plain loop on torchvision's DataLoader"
+_KEPT, _EMPTY = "fastbot", "fastbot, numba's cache empty"
+_MOMENTS = {"first batch": "first_batch_s", "first step": "first_step_s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is started.
+
+    Attributes:
+        data: a store's folder.
+        recipe: a name or a file.
+        overrides: of it.
+        backend: a name.
+        device: `cpu` or `cuda:N`.
+    """
+
+    data: Path
+    recipe: str
+    overrides: tuple[str, ...]
+    backend: str
+    device: str
+
+    @property
+    def whole(self) -> Recipe:
+        """The recipe with its overrides."""
+        return recipe_of(self.recipe, self.overrides)
+
+
+def run(setting: Setting, repeats: int = 5) -> list[Result]:
+    """Measure starts of fastbot and of a plain loop in turns.
+
+    Args:
+        setting: what is started.
+        repeats: processes of each; one alone meets an empty cache.
+
+    Raises:
+        RunError: a process failed, or torchvision has no network as the recipe's.
+    """
+    network = _torchvision_name(setting.whole.model.name)
+    with tempfile.TemporaryDirectory(prefix="fastbot-startup-") as folder:
+        cache, files = Path(folder, "numba"), Path(folder, "files")
+        extract(Store(setting.data).split("train"), files)
+        answers: dict[str, list[Answer]] = {_EMPTY: [_ours(setting, cache)], _KEPT: [], _STOCK: []}
+        _stock(setting, files, network)  # so that files and libraries are in memory for all that count
+        for _ in range(repeats):
+            answers[_KEPT].append(_ours(setting, cache))
+            answers[_STOCK].append(_stock(setting, files, network))
+    return [result for moment in _MOMENTS for result in _results(moment, answers)]
+
+
+def _results(moment: str, answers: Mapping[str, list[Answer]]) -> list[Result]:
+    """Return when a moment came; the start with an empty cache meets the first round of the peer."""
+    seconds = {f"{moment}, {name}": [each[_MOMENTS[moment]] for each in found] for name, found in answers.items()}
+    stock, results = f"{moment}, {_STOCK}", []
+    for name, found in answers.items():
+        case = f"{moment}, {name}"
+        rounds = {key: seconds[key][: len(found)] for key in (case, stock)}
+        details = {"parts_s": _medians(found), "compiling_s": found[0].get("compiling_s", 0.0)}
+        notes = ", ".join(f"{part.replace('_', ' ')} {took:.2f}" for part, took in details["parts_s"].items())
+        results.append(replace(compared("startup", case, stock, rounds, "s"), details=details, notes=notes))
+    return results
+
+
+def _medians(answers: list[Answer]) -> dict[str, float]:
+    return {
+        part: sorted(each["parts_s"][part] for each in answers)[len(answers) // 2] for part in answers[0]["parts_s"]
+    }
+
+
+def _ours(setting: Setting, cache: Path) -> Answer:
+    return fresh_process.ask(
+        startup_answers.fastbot,
+        str(setting.data),
+        setting.recipe,
+        setting.overrides,
+        setting.backend,
+        setting.device.partition(":")[0],
+        environment={"NUMBA_CACHE_DIR": str(cache)},
+    )
+
+
+def _stock(setting: Setting, files: Path, network: str) -> Answer:
+    spec = setting.whole.data
+    sizes = spec.global_batch_size, spec.crop_size
+    return fresh_process.ask(startup_answers.stock, str(files), network, *sizes, cores(), setting.device)
+
+
+def _torchvision_name(model: str) -> str:
+    """Return what torchvision calls a ResNet of ours: `resnet50` for `resnet50v1` and `resnet50d`."""
+    found = re.match(r"(torchvision:)?(resnet(18|34|50|101|152))", model)
+    if found is None:
+        raise RunError(
+            f"model.name is {model}: this benchmark stands beside torchvision's ResNets; choose a recipe of one, or "
+            "add model.name=resnet50v1"
+        )
+    return found[2]
+
+
+def command(
+    data: Data,
+    recipe: Annotated[
+        str, typer.Option(help="A packaged recipe's name, or a .toml file; of a ResNet.")
+    ] = "bot-baseline",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key.sub=value ...]")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    size: Annotated[int, typer.Option(min=1, help="Crop size in pixels.")] = 224,
+    backend: Annotated[str, typer.Option(help="Of those that `fastbot doctor` lists, or auto.")] = "auto",
+    device: Device = "auto",
+    repeats: Repeats = 5,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure the time from a process's start to its first batch and its first step.
+
+    Example: [bold]fastbot bench startup --data corpus --size 64 --batch-size 16[/]
+    """
+    target = pick_device(device)
+    changes = *(overrides or ()), f"data.global_batch_size={batch_size}", f"data.crop_size={size}"
+    setting = Setting(data, recipe, changes, choose.choose(backend, target).name, str(target))
+    results = run(setting, repeats)
+    known = {**store_settings(data), **recipe_settings(setting.whole), "backend": setting.backend}
+    publish(results, known, json_file, f"from the start of a process on; {setting.whole.name} on {target}")

@@ -1,0 +1,294 @@
+"""Table 3 of Bag of Tricks: what do half precision and a larger batch gain, each by itself and together?
+
+A cell is one network trained end to end from a store by fastbot's own trainer, in one number format and with one batch
+size. Each number format has the settings that are fastest with it (memory format, compiled or not). The cells of a
+network take turns, so that their ratios are of one machine in one state. FP32 is float32 in all arithmetic: no TF32.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+
+from benchmarks.measure import Case, Effort, Result, measure
+from benchmarks.options import Data, Device, JsonFile, Repeats, Seconds
+from benchmarks.publishing import publish
+from benchmarks.rungs.table3_page import BATCH_SIZES, NETWORKS, described, headline, page, title_of
+from benchmarks.rungs.training import (
+    WARM_STEPS,
+    Course,
+    build_trainer,
+    open_pipeline,
+    recipe_of,
+    recipe_settings,
+    steady,
+    store_settings,
+    synchronize,
+    warmed,
+)
+from datasets_tools.store import Store
+from fastbot.build import precision_of
+from fastbot.distributed import Ranks, joined, pick_device
+from fastbot.errors import RunError
+from fastbot.recipe import Recipe
+from fastbot.recipe_files import override_recipe
+from fastbot.trainer import Trainer
+from pipelines.pipeline import Pipeline
+
+_FORMATS: Mapping[str, tuple[str, ...]] = {
+    "FP32": ("precision.kind=fp32", "precision.tf32=false"),
+    "FP16": ("precision.kind=fp16", "precision.tf32=false"),
+    "TF32": ("precision.kind=fp32", "precision.tf32=true"),
+    "BF16": ("precision.kind=bf16", "precision.tf32=false"),
+}
+# A CPU has no TF32, and most compute FP16 far slower than FP32.
+_CPU_FORMATS = ("FP32", "BF16")
+_LOG_WIDTH = 200  # characters a line of a table that goes into a file
+_LAYOUTS = {"channels last": "true", "contiguous": "false"}
+_TRIAL_STEPS = 4
+# Inception-V3 sees 299 pixels where ResNet-50 sees 224; below 75 nothing is left of a picture at its last layers.
+_INCEPTION_SCALE, _INCEPTION_LEAST = 299 / 224, 75
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Which cells, and how they are measured.
+
+    Attributes:
+        models: names, keys of `NETWORKS`.
+        batch_sizes: the small and the large one.
+        formats: number formats, the first being what the others are compared with; None for all that the device has.
+        size: of ResNet-50's crops in pixels, Inception-V3's in proportion; None for the paper's.
+        backend: what decodes.
+        device: `auto`, `cpu` or `cuda`.
+        compile: whether a compiled network is tried as well; None for where there is a GPU.
+        steps: that a cell takes before its clock is read again.
+    """
+
+    models: tuple[str, ...] = tuple(NETWORKS)
+    batch_sizes: tuple[int, int] = BATCH_SIZES
+    formats: tuple[str, ...] | None = None
+    size: int | None = None
+    backend: str = "auto"
+    device: str = "auto"
+    compile: bool | None = None
+    steps: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse what there is not.
+
+        Raises:
+            RunError: an unknown network or number format, or batch sizes in the wrong order.
+        """
+        for what, given, known in (("model", self.models, NETWORKS), ("format", self.formats or (), _FORMATS)):
+            for name in given:
+                if name not in known:
+                    raise RunError(f"{what} {name!r} is not in table 3: choose of {', '.join(known)}")
+        small, large = self.batch_sizes
+        if not small < large:
+            raise RunError(f"the batch sizes are {small} and {large}: give a smaller and a larger one")
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether the figures are of another experiment than the paper's."""
+        own = self.size is None and self.batch_sizes == BATCH_SIZES
+        return not own or pick_device(self.device).type == "cpu"
+
+
+class _Stage:
+    """Where cells are measured: one pipeline is open at a time, so that no cell needs the memory of two."""
+
+    def __init__(self, store: Store, backend: str, ranks: Ranks) -> None:
+        self.store, self.ranks = store, ranks
+        self._backend = backend
+        self._open: tuple[Recipe, str, Pipeline] | None = None
+
+    def pipeline(self, recipe: Recipe, backend: str = "") -> Pipeline:
+        """Return a recipe's pipeline, opening it if another is open."""
+        wanted = backend or self._backend
+        if self._open is None or self._open[:2] != (recipe, wanted):
+            self.clear()
+            self._open = (recipe, wanted, open_pipeline(recipe, self.store, wanted, self.ranks))
+        return self._open[2]
+
+    def clear(self) -> None:
+        """Close what is open and give the device its memory back."""
+        if self._open is not None:
+            self._open[2].close()
+        self._open = None
+        if self.ranks.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class _Cell:
+    """One network in one number format with one batch size, ready to be trained."""
+
+    def __init__(self, recipe: Recipe, stage: _Stage) -> None:
+        self._stage = stage
+        self._trainer, self._recipe = _fitting(recipe, stage)
+        self.micro_batches = self._recipe.micro_batches
+        self._course: Course | None = None
+        self._pipeline: Pipeline | None = None
+
+    def prepare(self) -> None:
+        """Make ready for a turn."""
+        device = self._stage.ranks.device
+        precision_of(self._recipe, device)  # TF32 is a switch of the whole process: another cell may have set it
+        pipeline = self._stage.pipeline(self._recipe)
+        if self._course is None or pipeline is not self._pipeline:
+            self._pipeline, self._course = pipeline, Course(self._trainer, pipeline)
+        warmed(self._course)
+
+    def go(self, steps: int) -> int:
+        """Train so many steps."""
+        assert self._course is not None, "a cell is prepared first"
+        return self._course.go(steps)
+
+
+def run(store: Store, settings: Settings, effort: Effort) -> list[Result]:
+    """Measure the cells of table 3, those of each network in turns.
+
+    Args:
+        store: what is trained on.
+        settings: which cells, and how.
+        effort: of the measurement.
+    """
+    results: list[Result] = []
+    # A training has one shape from its first step on. Here several follow each other, and must not be compiled as one
+    # graph for shapes that change, which is slower; nor may the count of graphs of one network's code run out.
+    with (
+        joined(settings.device) as ranks,
+        torch._dynamo.config.patch(automatic_dynamic_shapes=False, recompile_limit=64),
+    ):
+        for model in settings.models:
+            stage = _Stage(store, settings.backend, ranks)
+            results += _network(model, settings, effort, stage)
+            stage.clear()
+            torch.compiler.reset()
+    return results
+
+
+def _network(model: str, settings: Settings, effort: Effort, stage: _Stage) -> list[Result]:
+    """Measure the cells of one network."""
+    device = stage.ranks.device
+    formats = settings.formats or (_CPU_FORMATS if device.type == "cpu" else tuple(_FORMATS))
+    small, _ = settings.batch_sizes
+    first = title_of(model, formats[0], small)
+    cells: dict[str, _Cell] = {}
+    details: dict[str, dict[str, Any]] = {}
+    for number_format in formats:
+        changes, tried = _fastest(_recipe(model, number_format, small, settings), settings, stage)
+        for batch_size in settings.batch_sizes:
+            name = title_of(model, number_format, batch_size)
+            recipe = override_recipe(_recipe(model, number_format, batch_size, settings), changes, model)
+            cells[name] = _Cell(recipe, stage)
+            details[name] = {"network": model, "format": number_format, **recipe_settings(recipe), "tried": tried}
+            details[name]["micro_batches"] = cells[name].micro_batches
+    cases = [Case(name, partial(cell.go, settings.steps), first, before=cell.prepare) for name, cell in cells.items()]
+    results = measure("table3", cases, effort, synchronize=partial(synchronize, device))
+    return [described(result, details[result.case], reduced=settings.is_reduced) for result in results]
+
+
+def _recipe(model: str, number_format: str, batch_size: int, settings: Settings) -> Recipe:
+    size = settings.size
+    if size is not None and model == "inception_v3":
+        size = max(_INCEPTION_LEAST, round(size * _INCEPTION_SCALE))
+    return recipe_of(NETWORKS[model].recipe, _FORMATS[number_format], batch_size, size)
+
+
+def _fastest(recipe: Recipe, settings: Settings, stage: _Stage) -> tuple[list[str], Mapping[str, float]]:
+    """Return the overrides that train fastest on pixels that cost nothing, and the images/s of all that were tried.
+
+    First the memory format, then, in the better one, whether to compile.
+    """
+    compiles = stage.ranks.device.type == "cuda" if settings.compile is None else settings.compile
+    variants = {name: [f"channels_last={value}"] for name, value in _LAYOUTS.items()}
+    tried = {name: _trial(override_recipe(recipe, variants[name], recipe.name), stage) for name in variants}
+    if compiles:
+        best = max(tried, key=tried.__getitem__)
+        compiled = f"{best}, compiled"
+        variants[compiled] = [*variants[best], "compile=true"]
+        tried[compiled] = _trial(override_recipe(recipe, variants[compiled], recipe.name), stage)
+    return variants[max(tried, key=tried.__getitem__)], tried
+
+
+def _trial(recipe: Recipe, stage: _Stage) -> float:
+    trainer, fitting = _fitting(recipe, stage)
+    course = Course(trainer, stage.pipeline(fitting, "synthetic"))
+    course.go(2)  # compiles, and finds convolution algorithms
+    synchronize(stage.ranks.device)
+    began = time.perf_counter()
+    pictures = course.go(_TRIAL_STEPS)
+    synchronize(stage.ranks.device)
+    return pictures / (time.perf_counter() - began)
+
+
+def _fitting(recipe: Recipe, stage: _Stage) -> tuple[Trainer, Recipe]:
+    """Return a trainer that has done a step, of a batch in as few parts as the device's memory takes.
+
+    Raises:
+        RunError: not even one picture at a time fits.
+    """
+    for parts in _divisors(recipe.data.global_batch_size):
+        divided = override_recipe(recipe, [f"micro_batches={parts}"], recipe.name)
+        if trainer := _trained_once(divided, stage):
+            return trainer, divided
+    raise RunError(f"{recipe.name} does not fit {stage.ranks.device} with one picture at a time: lower --size")
+
+
+def _trained_once(recipe: Recipe, stage: _Stage) -> Trainer | None:
+    """Return a trainer that has done a step; None where that does not fit, and then nothing of it is left."""
+    pipeline = stage.pipeline(recipe, "synthetic")
+    try:
+        trainer = build_trainer(recipe, pipeline, stage.store, stage.ranks)
+        Course(trainer, pipeline).go(1)
+    except torch.cuda.OutOfMemoryError:
+        return None
+    return trainer
+
+
+def _divisors(number: int) -> Iterator[int]:
+    return (parts for parts in range(1, number + 1) if number % parts == 0)
+
+
+def command(
+    data: Data,
+    models: Annotated[list[str] | None, typer.Option("--models", help=f"Of {', '.join(NETWORKS)}; all.")] = None,
+    batch_sizes: Annotated[
+        tuple[int, int], typer.Option(metavar="SMALL LARGE", help="The paper's are 256 and 1024.")
+    ] = BATCH_SIZES,
+    size: Annotated[int | None, typer.Option(min=16, help="ResNet-50's crop size; the paper's, if not given.")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--formats", help=f"Of {', '.join(_FORMATS)}; all that the device has.")
+    ] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Try compiled networks; on a GPU, if not given.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps a turn, repeated until --seconds are full.")] = 8,
+    backend: Annotated[str, typer.Option(help="Of those that `fastbot doctor` lists, or auto.")] = "auto",
+    device: Device = "auto",
+    repeats: Repeats = 5,
+    seconds: Seconds = 0.0,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure the paper's Table 3: precision and batch size, each by itself and together.
+
+    Example: [bold]fastbot bench table3 --data corpus --size 32 --batch-sizes 4 16 --steps 2 --repeats 2[/]
+    """
+    chosen = tuple(formats) if formats else None
+    names = tuple(models) if models else tuple(NETWORKS)
+    settings = Settings(names, batch_sizes, chosen, size, backend, device, compiled, steps)
+    results = run(Store(data), settings, steady(repeats, seconds))
+    width = None if sys.stdout.isatty() else _LOG_WIDTH
+    Console(width=width).print(page(results, settings.batch_sizes, reduced=settings.is_reduced))
+    known = {**store_settings(Path(data)), "steps": steps, "warm_steps": WARM_STEPS, "size": size}
+    publish(results, known, json_file, headline(settings.is_reduced))
