@@ -68,29 +68,31 @@ class Rung:
 
 # Small models at small sizes, so that two cores climb all of it in ten minutes: structure and ratios, not rates.
 _SMALL_STEP = "--size 64 --batch-size 16"
+_FEW_STEPS = "--size 64 --batch-size 8 --steps 2 --repeats 1 --turns 5"
+_SMALL_MODEL = "model.name=resnet18v1 precision.kind=fp32"
 _QUICK = (
-    Rung(f"decode --data {_STORE} --threads 1 --seconds 0.3", 60),
-    Rung(f"loader --data {_STORE} --size 160 --batch-size 32 --seconds 0.3", 110),
-    Rung("augment --batch-size 16 --size 128 --repeats 5", 75),
-    Rung("plan --samples 65536", 20),
-    Rung(f"step --model resnet50 --precision fp32 --precision bf16 {_SMALL_STEP} --seconds 0", 60),
-    Rung("table5 --size 64 --batch-size 8 --seconds 0", 60),
-    Rung(f"train --data {_STORE} --recipe bot-efficient {_SMALL_STEP} --steps 4 model.name=resnet18v1", 60),
-    Rung(f"table3 --data {_STORE} --size 32 --batch-sizes 4 16 --steps 2 --formats FP32", 110),
-    Rung(f"scaling --data {_STORE} --ranks 1 --ranks 2 --size 64 --batch-size 8 --steps 3 --turns 5", 90),
-    Rung(f"startup --data {_STORE} --size 64 --batch-size 8 --repeats 3", 60),
-    Rung(f"memory --data {_STORE} --size 64", 45),
+    Rung(f"decode --data {_STORE} --threads 1", 60),
+    Rung(f"loader --data {_STORE} --size 160 --batch-size 32", 120),
+    Rung("augment --batch-size 16 --size 128", 60),
+    Rung("plan --samples 65536", 30),
+    Rung(f"step --model resnet50 --precision fp32 --precision bf16 {_SMALL_STEP}", 80),
+    Rung("table5 --size 64 --batch-size 8", 60),
+    Rung(f"train --data {_STORE} --recipe bot-efficient {_SMALL_STEP} --steps 4 {_SMALL_MODEL}", 80),
+    Rung(f"table3 --data {_STORE} --size 32 --batch-sizes 4 16 --steps 2 --models mobilenet", 90),
+    Rung(f"scaling --data {_STORE} --ranks 1 --ranks 2 {_FEW_STEPS} {_SMALL_MODEL}", 110),
+    Rung(f"startup --data {_STORE} --size 64 --batch-size 8 --repeats 3 {_SMALL_MODEL}", 90),
+    Rung(f"memory --data {_STORE} --size 64 --batch-size 128 --store-size 1000000 --batches 5 --until 50", 60),
 )
 _FULL = (
     Rung(f"decode --data {_STORE} --threads 1", 600),
-    Rung(f"loader --data {_STORE} --threads 1 --bins --progressive --large", 1800),
+    Rung(f"loader --data {_STORE} --bins --progressive --large", 2400),
     Rung("augment --threads 1", 900),
     Rung("plan", 300),
     Rung(f"delivery --data {_STORE}", 900),
     Rung(f"convert --data {_STORE} --count 4000", 1800),
     Rung("step --model resnet50 --precision fp32 --precision bf16 --batch-size 16 --size 128", 900),
     Rung("table5 --size 128 --batch-size 16", 900),
-    Rung(f"train --data {_STORE} --recipe bot-efficient --size 128 --batch-size 32 --steps 4", 900),
+    Rung(f"train --data {_STORE} --recipe bot-efficient --size 128 --batch-size 32 --steps 4 precision.kind=fp32", 900),
     Rung(f"table3 --data {_STORE} --size 96 --batch-sizes 16 64", 1800),
     Rung(f"scaling --data {_STORE} --ranks 1 --ranks 2 --size 96 --batch-size 16", 600),
     Rung(f"startup --data {_STORE}", 600),
@@ -120,7 +122,7 @@ _GPU = (
     Rung(f"scaling --data {_STORE}", 60),
 )
 RUNGS: Mapping[Profile, Sequence[Rung]] = {Profile.quick: _QUICK, Profile.full: _FULL, Profile.gpu: _GPU}
-_PICTURES = {Profile.quick: 400, Profile.full: 1000, Profile.gpu: 3000}
+_PICTURES = {Profile.quick: 240, Profile.full: 1000, Profile.gpu: 3000}
 _MINUTES = {Profile.quick: 10.0, Profile.full: 180.0, Profile.gpu: 7.0}
 
 
