@@ -73,7 +73,7 @@ _SMALL_MODEL = "model.name=resnet18v1 precision.kind=fp32"
 _QUICK = (
     Rung(f"decode --data {_STORE} --threads 1", 60),
     Rung(f"loader --data {_STORE} --size 160 --batch-size 32", 120),
-    Rung("augment --batch-size 16 --size 128", 60),
+    Rung("augment --batch-size 32 --size 160", 75),
     Rung("plan --samples 65536", 30),
     Rung(f"step --model resnet50 --precision fp32 --precision bf16 {_SMALL_STEP}", 80),
     Rung("table5 --size 64 --batch-size 8", 60),

@@ -146,8 +146,12 @@ def _conditions() -> dict[str, Any]:
         "cores": cores(),
         "python": platform.python_version(),
         "machine": machine.between(_STARTED, machine.read()),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join([_program(Path(sys.argv[0])), *sys.argv[1:]]),
     }
+
+
+def _program(path: Path) -> str:
+    return f"python -m {path.parent.name}" if path.name == "__main__.py" else path.name
 
 
 def _device() -> str:

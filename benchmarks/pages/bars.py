@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from benchmarks.lines import Line
 from benchmarks.pages import svg
@@ -12,6 +14,8 @@ from benchmarks.units import UNITS, figure
 
 _BAR_PX = 12
 _GAP_PX = 10
+# Of the longest bar of ours; a bar of others that is longer is named, not drawn.
+_MOST_TIMES = 8.0
 _TITLES = {"s": "Time", "ms": "Time", "min": "Time", "MB": "Memory"}
 
 
@@ -70,14 +74,28 @@ def _bar(bar: Bar, y: float, scale: float) -> list[str]:
 
 
 def picture(group: Group) -> svg.Picture:
-    """Return the bars of cases that are compared with each other."""
+    """Return the bars of cases that are compared with each other.
+
+    A limit that is far beyond all others, as a copy within the processor's cache is, would leave them no room: it is
+    named below instead.
+    """
     better = "more" if UNITS[group.unit].more_is_better else "less"
     order = sorted(group.cases, key=lambda case: case[1].result.value, reverse=better == "more")
-    bars = [Bar.of(line, label) for label, line in order]
-    spoken = ", ".join(f"{bar.label} {figure(bar.value)}" for bar in bars)
+    shown, beyond = _within_scale([Bar.of(line, label) for label, line in order])
+    spoken = ", ".join(f"{bar.label} {figure(bar.value)}" for bar in shown)
     rounds = sorted({len(line.result.samples) for _, line in order})
     counted = " or ".join(map(str, rounds))
     caption = f"{group.unit}; {better} is better. Bar: median, whisker: lowest to highest of {counted} rounds. "
     caption += "Blue: fastbot, grey: what it is compared with."
+    if beyond:
+        named = ", ".join(f"{bar.label} ({figure(bar.value)})" for bar in beyond)
+        caption += f" Beyond the scale: {named}."
     title = group.title or _TITLES.get(group.unit, "Throughput")
-    return svg.Picture(title, caption, draw(bars, f"{title}, in {group.unit}: {spoken}"))
+    return svg.Picture(title, caption, draw(shown, f"{title}, in {group.unit}: {spoken}"))
+
+
+def _within_scale(bars: Sequence[Bar]) -> tuple[list[Bar], list[Bar]]:
+    """Divide bars into those that fit beside each other, and others' that are many times as long as our longest."""
+    longest = max((bar.value for bar in bars if bar.ours), default=0.0)
+    fits = [bar.ours or not longest or bar.value <= _MOST_TIMES * longest for bar in bars]
+    return list(compress(bars, fits)), list(compress(bars, map(operator.not_, fits)))

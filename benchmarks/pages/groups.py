@@ -11,7 +11,7 @@ from benchmarks.pages.measurements import settings
 
 # What cases of other people's code are called, in part. All else that is compared with another case is fastbot's.
 _OTHERS = re.compile(
-    r"stock |torchvision|PyTorch|timm|kornia|webdataset|spdl|litdata|composer|numpy|Pillow|FFCV's|DALI's|eager|"
+    r"stock |torchvision|PyTorch|timm|kornia|webdataset|spdl|litdata|composer|numpy|Pillow|OpenCV|FFCV|DALI|eager|"
     r"plain |^cp\b",
     re.IGNORECASE,
 )

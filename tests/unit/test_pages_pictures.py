@@ -52,6 +52,18 @@ def test_bars_are_as_long_as_their_figures_and_the_best_is_first() -> None:
     assert "more is better" in picture.caption
 
 
+def test_a_limit_beyond_all_scale_is_named_not_drawn() -> None:
+    found = [
+        result("fastbot", "theirs", (10.0,), (2.0,)),
+        result("fastbot", "copy", (10.0,), (0.01,)),
+        result("theirs", "theirs", (5.0,), (1.0,)),
+        result("copy", "copy", (1000.0,), (1.0,)),
+    ]
+    picture = drawn("augment", found, "Throughput")
+    assert words(picture)[::2] == ["fastbot", "theirs"]
+    assert "Beyond the scale: copy (1,000)." in picture.caption
+
+
 def test_whiskers_reach_from_the_lowest_to_the_highest_round() -> None:
     found = [result("ours", samples=(1.0, 2.0, 4.0)), result("theirs", samples=(1.0, 1.0, 1.0))]
     picture = drawn("loader", found, "Throughput")
@@ -88,6 +100,8 @@ def test_cases_that_are_alone_share_a_picture() -> None:
         ("stock DALI CPU, fancy upsampling", "stock DALI CPU", False),
         ("hsv, torchvision v2 per batch", "hsv, torchvision v2", False),
         ("cp, sync", "check alone", False),
+        ("hsv, DALI", "hsv, torchvision v2", False),
+        ("full, OpenCV", "full, Pillow", False),
     ],
 )
 def test_whose_a_case_is(case: str, peer: str, ours: bool) -> None:
