@@ -5,7 +5,6 @@ A rung that fails or runs over its limit is named, its log stays, and the ladder
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import torch
 import typer
@@ -25,6 +24,7 @@ from rich.console import Console
 
 from benchmarks.corpora.corpus import STATISTICS_NAME
 from benchmarks.pages.report import write_report
+from benchmarks.processes import run_whole
 from fastbot.errors import RunError
 
 # Lines of a failed rung's log that are shown at once.
@@ -158,26 +158,19 @@ class Climb:
         began = time.monotonic()
         with log.open("wb") as output:
             command = [*on_cores, sys.executable, "-m", "benchmarks", *words, "--json", str(file)]
-            ended = _ended(command, output.fileno(), seconds)
+            ended = _ended(command, output, seconds)
         self.console.print(f"{rung.title}: {ended}, {time.monotonic() - began:.0f} s")
         if ended != "done":
             self.console.print("\n".join(log.read_text(errors="replace").splitlines()[-_SHOWN_LINES:]))
         return ended == "done"
 
 
-def _ended(command: Sequence[str], output: int, seconds: float) -> str:
-    """Run a command in a process group of its own, and end all of that when its time is over."""
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-    ) as process:
-        try:
-            code = process.wait(seconds)
-        except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            if isinstance(error, subprocess.TimeoutExpired):
-                return f"ended after its limit of {seconds:.0f} s"
-            raise
+def _ended(command: Sequence[str], output: IO[bytes], seconds: float) -> str:
+    """Run a command, end all that it has started when its time is over, and return how it ended."""
+    try:
+        code = run_whole(command, seconds, output=output, environment={"PYTHONUNBUFFERED": "1"})
+    except subprocess.TimeoutExpired:
+        return f"ended after its limit of {seconds:.0f} s"
     return "done" if code == 0 else f"failed with exit code {code}"
 
 
@@ -193,7 +186,7 @@ def _store(data: Path | None, profile: Profile, climb: Climb) -> Iterator[Path]:
         log = climb.out / "logs" / "corpus.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
-            ended = _ended([sys.executable, "-m", "benchmarks", *words], output.fileno(), 600)
+            ended = _ended([sys.executable, "-m", "benchmarks", *words], output, 600)
         if ended != "done" or not (store / STATISTICS_NAME).is_file():
             raise RunError(f"the corpus could not be made ({ended}): see {log}, or give a store with --data")
         yield store

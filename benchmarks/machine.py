@@ -45,7 +45,7 @@ class Reading:
 def read() -> Reading:
     """Read the machine."""
     busy_s, stolen_s = _processor_times()
-    own_s = sum(_process_s(pid) for pid in _with_descendants(os.getpid()))
+    own_s = sum(_process_s(pid) for pid in with_descendants(os.getpid()))
     return Reading(time.monotonic(), busy_s, stolen_s, own_s, _shown())
 
 
@@ -73,12 +73,13 @@ def _processor_times() -> tuple[float, float]:
     return (user + nice + system + irq + softirq) / _TICKS_PER_S, stolen / _TICKS_PER_S
 
 
-def _with_descendants(pid: int) -> Iterator[int]:
+def with_descendants(pid: int) -> Iterator[int]:
+    """Yield a process's number and those of all that it has started, in whatever session they are."""
     yield pid
     try:
         children = Path(f"/proc/{pid}/task").glob("*/children")
         for child in [int(word) for file in children for word in file.read_text().split()]:
-            yield from _with_descendants(child)
+            yield from with_descendants(child)
     except OSError:  # it has just ended: its time is its parent's now
         return
 

@@ -26,6 +26,7 @@ import typer
 
 from benchmarks.measure import Result, compared
 from benchmarks.options import Device, JsonFile, Repeats
+from benchmarks.processes import run_whole
 from benchmarks.publishing import publish
 from benchmarks.rungs import scaling_projection, scaling_rank
 from benchmarks.rungs.scaling_rank import Question
@@ -122,18 +123,17 @@ def _asked(group: _Group, question: Question) -> dict[str, list[float]]:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={group.ranks}"]
         command = [*launcher, "-m", scaling_rank.__name__, str(file), json.dumps(asdict(question))]
         some = ",".join(map(str, sorted(os.sched_getaffinity(0))[: group.ranks * group.cores_each]))
-        try:
-            done = subprocess.run(
-                ["taskset", "--cpu-list", some, *command],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_LIMIT_S,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise RunError(f"{group.name}: did not end within {_LIMIT_S} s. Give fewer --steps or --ranks") from error
-        if done.returncode:
-            raise RunError(f"{group.name}: {' '.join(command)} failed:\n{_last_words(done.stderr)}")
+        with Path(folder, "log").open("w+b") as log:
+            try:
+                code = run_whole(["taskset", "--cpu-list", some, *command], _LIMIT_S, output=log)
+            except subprocess.TimeoutExpired as error:
+                raise RunError(
+                    f"{group.name}: did not end within {_LIMIT_S} s. Give fewer --steps or --ranks"
+                ) from error
+            if code:
+                log.seek(0)
+                words = _last_words(log.read().decode(errors="replace"))
+                raise RunError(f"{group.name}: {' '.join(command)} failed:\n{words}")
         found: dict[str, list[float]] = json.loads(file.read_text())
         return found
 

@@ -35,14 +35,16 @@ def test_it_runs_rungs_names_what_failed_and_reports(
     assert "plan: done" in shown
 
 
-def test_a_rung_that_runs_over_its_limit_is_ended(tmp_path: Path) -> None:
-    children = tmp_path / "children"
-    script = f"sleep 60 & echo $! > {children}; wait"
+def test_a_rung_that_runs_over_its_limit_is_ended_with_all_it_has_started(tmp_path: Path) -> None:
+    """A launcher's ranks are in sessions of their own."""
+    child = tmp_path / "child"
+    script = f"setsid sleep 60 & echo $! > {child}; wait"
     began = time.monotonic()
-    assert "limit of 1 s" in ladder._ended(["bash", "-c", script], 1, 1)
+    with (tmp_path / "log").open("wb") as log:
+        assert "limit of 1 s" in ladder._ended(["bash", "-c", script], log, 1)
     assert time.monotonic() - began < 30
-    status = Path(f"/proc/{children.read_text().strip()}/stat")
-    assert not status.exists() or status.read_text().split()[2] == "Z", "what it had started is ended as well"
+    status = Path(f"/proc/{child.read_text().strip()}/stat")
+    assert not status.exists() or status.read_text().split()[2] == "Z"
 
 
 def test_when_the_time_is_over_nothing_is_begun(

@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks.floor import rates
 from benchmarks.measure import Effort, Result
+from benchmarks.peers.registry import composer_problem
 from benchmarks.rungs import step, step_loops, step_memory, table5
 from benchmarks.rungs.step import Layout, PrecisionName, recipe_for, variants
 from benchmarks.rungs.step_cases import Yardsticks
@@ -21,10 +22,13 @@ from fastbot.models.counting import measure
 from fastbot.models.registry import build_model
 from fastbot.recipe import Recipe
 from fastbot.recipe_files import load_recipe
+from fastbot.specs import PrecisionSpec
 from pipelines.batch import Batch
 
 CPU = torch.device("cpu")
 ONCE = Effort(repeats=1, warmups=0)
+# `make peers` installs it, into an environment of its own.
+WITHOUT_COMPOSER = [f"composer's loop: {problem}" for problem in [composer_problem()] if problem]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -60,7 +64,7 @@ def results() -> list[Result]:
     pytest.importorskip("timm")
     left_out: list[str] = []
     found = step.run([tiny(layouts=[Layout.contiguous])], CPU, ONCE, leave_out=left_out.append)
-    assert left_out == []
+    assert left_out == WITHOUT_COMPOSER
     return found
 
 
@@ -144,8 +148,13 @@ def test_what_does_not_fit_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(step._PEERS, "PyTorch's loop", too_large)  # type: ignore[attr-defined]
     left_out: list[str] = []
     results = step.run([tiny()], CPU, ONCE, leave_out=left_out.append)
-    assert left_out == ["PyTorch's loop, resnet18b, fp32, 2 x 32 px: more memory than cpu has"]
+    assert left_out == ["PyTorch's loop, resnet18b, fp32, 2 x 32 px: more memory than cpu has", *WITHOUT_COMPOSER]
     assert {result.peer for result in results} == {"timm's loop, resnet18b, fp32, 2 x 32 px"}
+
+
+def test_composer_trains_in_fp32_alone_on_a_cpu() -> None:
+    problem = step._problem("composer's loop", tiny().model_copy(update={"precision": PrecisionSpec(kind="bf16")}), CPU)
+    assert problem == "on a CPU composer trains in fp32 alone, not in bf16"
 
 
 def test_nothing_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,5 +261,5 @@ def test_without_timm_its_loop_is_left_out_and_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(step, "find_spec", lambda name: None)
     left_out: list[str] = []
     results = step.run([tiny()], CPU, ONCE, leave_out=left_out.append)
-    assert left_out == ["timm's loop: timm is not installed (pip install timm)"]
+    assert left_out == ["timm's loop: timm is not installed (pip install timm)", *WITHOUT_COMPOSER]
     assert {result.peer for result in results} == {"PyTorch's loop, resnet18b, fp32, 2 x 32 px"}
