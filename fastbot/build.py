@@ -11,9 +11,11 @@ from fastbot.averaging import Average, build_average
 from fastbot.clipping import Clip, build_clip
 from fastbot.criteria import Criterion, Supervised, WithAuxiliaryHead
 from fastbot.distillation import Distilled, Teacher
+from fastbot.errors import ModelError, RecipeError
 from fastbot.losses import Loss, build_loss
 from fastbot.models.batch_norm import with_bn_batch
 from fastbot.models.registry import build_model
+from fastbot.models.trial import least_size, refusal_of
 from fastbot.optimizers import build_optimizer
 from fastbot.precision import DTYPES, Precision, build_precision
 from fastbot.recipe import Recipe
@@ -44,10 +46,63 @@ def model_on(recipe: Recipe, num_classes: int, device: torch.device) -> nn.Modul
 
 
 def trained_model_on(recipe: Recipe, num_classes: int, device: torch.device, world_size: int) -> nn.Module:
-    """Return `model_on`'s model with the batch norm that training needs; its state dict has the same keys."""
+    """Return `model_on`'s model with the batch norm that training needs; its state dict has the same keys.
+
+    Raises:
+        ModelError: it does not take pictures of the recipe's sizes.
+        RecipeError: its batch norms would normalize over too few of them.
+    """
     model, parts = model_on(recipe, num_classes, device), recipe.micro_batches
     rows = recipe.data.global_batch_size // world_size // parts
+    check_pictures(model, recipe, rows, world_size)
     return with_bn_batch(model, recipe.model.bn_batch, rows, world_size, parts)
+
+
+def check_pictures(model: nn.Module, recipe: Recipe, rows: int, world_size: int) -> None:
+    """Check that a model takes pictures of the recipe's sizes, as many at a time as a batch norm normalizes over.
+
+    Args:
+        model: in training mode.
+        recipe: whose.
+        rows: of a micro-batch of one rank.
+        world_size: ranks of the run.
+
+    Raises:
+        ModelError: it does not take a size.
+        RecipeError: there is one value to a channel.
+    """
+    spec, asked = recipe.data, recipe.model.bn_batch
+    seen = rows * world_size if asked == "sync" else rows if asked == "micro_batch" else asked
+    sizes = {"data.crop_size": spec.crop_size}
+    if spec.size_ramp is not None:
+        sizes = {"data.size_ramp.start_size": spec.size_ramp.start_size} | sizes
+    for key, size in sizes.items():
+        if isinstance(error := refusal_of(model, seen, size), ValueError) and "more than 1 value" in str(error):
+            raise _too_few(recipe, key, size)
+        if error is not None:
+            raise _wrong_size(model, recipe, seen, key, size, error)
+    if spec.eval.crop_size not in sizes.values() and (error := refusal_of(model.eval(), 1, spec.eval.crop_size)):
+        raise _wrong_size(model, recipe, 1, "data.eval.crop_size", spec.eval.crop_size, error)
+    model.train()
+
+
+def _too_few(recipe: Recipe, key: str, size: int) -> RecipeError:
+    shares = {
+        f"model.bn_batch is {recipe.model.bn_batch}": isinstance(recipe.model.bn_batch, int),
+        f"micro_batches is {recipe.micro_batches}": recipe.micro_batches > 1,
+        f"data.global_batch_size is {recipe.data.global_batch_size}": True,
+    }
+    what = next(text for text, holds in shares.items() if holds)
+    return RecipeError(
+        f"{what}, so that the batch norms of {recipe.model.name} normalize over 1 picture; with {key} "
+        f"{size} that is one value to a channel. They need at least 2 pictures"
+    )
+
+
+def _wrong_size(model: nn.Module, recipe: Recipe, seen: int, key: str, size: int, error: Exception) -> ModelError:
+    least = least_size(model, seen, size)
+    remedy = f"Choose {key} of at least {least}" if least else f"Choose another {key}"
+    return ModelError(f"{recipe.model.name} does not take pictures of {size} px ({key}): {error}. {remedy}")
 
 
 def loss_of(recipe: Recipe) -> Loss:

@@ -159,10 +159,12 @@ class CheckpointFolder:
             CheckpointError: it is not there, or damaged.
         """
         path = self.path / name
-        if not path.is_dir():
+        is_name = Path(name).name == name and name not in ("", "..")
+        if not is_name or not path.is_dir():
             names = sorted(folder.name for folder in self.path.glob("[!.]*") if folder.is_dir())
             known = f". There are: {', '.join(names)}" if names else ", nor any other"
-            raise CheckpointError(f"{path} is not there: the run has saved no checkpoint of that name{known}")
+            where = path if is_name else f"checkpoint {name!r}"
+            raise CheckpointError(f"{where} is not there: the run has saved no checkpoint of that name{known}")
         return read_checkpoint(path.resolve())  # once: a run going on may point the name elsewhere meanwhile
 
     def exists(self) -> bool:

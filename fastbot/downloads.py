@@ -49,10 +49,12 @@ class Download:
             what: is fetched, in words.
 
         Raises:
-            OSError: the server does not answer.
+            OSError: the server does not answer, or there is no address of one.
         """
         if self.is_cached or not self.is_allowed:
             return
+        if urlsplit(self.url).scheme not in ("http", "https"):  # torchvision's and timm's own addresses are whole
+            raise OSError(f"HF_ENDPOINT makes it {self.url}, which is no address: begin it with https://")
         _log.info("download  %s, from %s", what, self.url)
         check_reachable(self.url)
 

@@ -182,6 +182,9 @@ class Evaluate:
         save: called after each.
         results: updated by each.
         every: how often.
+
+    Raises (when called):
+        RunError: the last evaluation's loss is nan.
     """
 
     def __init__(
@@ -205,6 +208,11 @@ class Evaluate:
         self._metrics.flush()  # a loss that is not finite must not become the best
         with self._trainer.clock.paused():
             scores = self._trainer.evaluate()
+        if step == self._trainer.total_steps and math.isnan(scores["loss"]):  # earlier, training may yet recover
+            raise RunError(
+                f"the validation loss is nan at the end, step {step}: the weights are not finite, or no picture could "
+                "be used. Earlier checkpoints stand. Lower optimizer.learning_rate, or raise schedule.warmup"
+            )
         best = self._results.add(scores)
         self._journal.add("eval", step, scores)
         self._display.evaluation(step, scores)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastbot.recipe import Recipe, flat
+from fastbot.specs import Duration, StepDecay
 
 
 def _is_zero(value: Any) -> bool:
@@ -19,6 +20,20 @@ def _is_zero(value: Any) -> bool:
 
 def _is_given(value: Any) -> bool:
     return value is not None
+
+
+class IdleKeyWarning(UserWarning):
+    """A key is written in a recipe, or by an override of it, and changes nothing.
+
+    Args:
+        recipe: its name.
+        key: dotted.
+        reason: why, and what to do, as sentences.
+    """
+
+    def __init__(self, recipe: str, key: str, reason: str) -> None:
+        super().__init__(f"{key} has no effect in recipe {recipe}: {reason}")
+        self.key, self.reason = key, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +81,11 @@ def idle_keys(recipe: Recipe) -> dict[str, str]:
             if key in values:
                 found.setdefault(key, f"{other} is {values[other]}. Leave {key} out, or {remedy}")
     return found
+
+
+def lost_milestones(recipe: Recipe) -> list[Duration]:
+    """Return the milestones that training does not reach, as far as they are written in the unit of its length."""
+    schedule, end = recipe.schedule, recipe.epochs
+    if not isinstance(schedule, StepDecay):
+        return []
+    return [each for each in schedule.milestones if each.unit == end.unit and each.value >= end.value]

@@ -50,6 +50,11 @@ class Pretrained:
             self._download.prepare(f"the weights of {self.name} ({self.weights})")
             return self._create().eval()
         except (OSError, RuntimeError) as error:
+            if not (self._download.is_cached or self._download.is_allowed):
+                raise ModelError(
+                    f"the weights of {self.name} ({self.weights}) are not in the library's cache, and HF_HUB_OFFLINE "
+                    "keeps it from the network. Unset it, or bring that cache here"
+                ) from error
             raise ModelError(
                 f"the weights of {self.name} ({self.weights}) cannot be loaded: {str(error).rstrip('.')}. The library "
                 "fetches them over the network, once, into its cache: run where there is one, or bring that cache here"

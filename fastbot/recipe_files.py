@@ -15,9 +15,12 @@ import tomli_w
 from pydantic import ValidationError
 
 from fastbot.errors import RecipeError
-from fastbot.idle_keys import idle_keys
+from fastbot.idle_keys import IdleKeyWarning, idle_keys, lost_milestones
 from fastbot.recipe import Recipe, changed_keys, flat
+from fastbot.specs import Paper
 from pipelines.spec_errors import explain
+
+WILDCARDS = "*?[]"
 
 _PACKAGED = resources.files("fastbot") / "recipes"
 
@@ -43,8 +46,14 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     recipe = _validate(values, name)
     changed = override_recipe(recipe, overrides, name)
     # Not of a file with every key in it, as runs keep them: nobody chose to write its keys.
-    if not flat(recipe.as_dict()).keys() <= written:
-        _warn_of_idle(written & idle_keys(recipe).keys(), changed, name)
+    own = set() if flat(recipe.as_dict()).keys() <= written else written
+    _warn_of_idle(own & idle_keys(recipe).keys(), changed, name)
+    lengths = {"epochs", "schedule.milestones"} & _overridden(overrides) or {"schedule.milestones"} & own
+    if lengths and (lost := lost_milestones(changed)):
+        _warn(
+            f"schedule.milestones has {', '.join(map(str, lost))} in recipe {name}, not before its end at "
+            f"{changed.epochs}: that has no effect. Change schedule.milestones, or epochs"
+        )
     return changed
 
 
@@ -66,16 +75,25 @@ def override_recipe(recipe: Recipe, overrides: Sequence[str], name: str) -> Reci
     for key, value in sorted(parsed, key=_sets_no_kind):  # a kind first: it decides which other keys there are
         _apply(values, key, value)
     changed = _validate(values, name)
-    _warn_of_idle({each for key, value in parsed for each in flat({key: value})}, changed, name)
+    written = _overridden(overrides)
+    _warn_of_idle(written, changed, name)
+    if recipe.ema is None and changed.ema is not None and "ema.every" in written and "ema.decay" not in written:
+        _warn(
+            f"ema.every switches the moving average of the weights on, which is what gets evaluated, with ema.decay "
+            f"{changed.ema.decay}: give ema.decay too"
+        )
     return changed
 
 
 def _warn_of_idle(written: Set[str], recipe: Recipe, name: str) -> None:
-    if os.environ.get("RANK", "0") != "0":
-        return  # of several ranks the first says it
     reasons = idle_keys(recipe)
     for key in sorted(written & reasons.keys()):
-        warnings.warn(f"{key} has no effect in recipe {name}: {reasons[key]}", stacklevel=1)
+        _warn(IdleKeyWarning(name, key, reasons[key]))
+
+
+def _warn(message: str | Warning) -> None:
+    if os.environ.get("RANK", "0") == "0":  # of several ranks the first says it
+        warnings.warn(message, stacklevel=2)
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -83,16 +101,35 @@ def write_recipe(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.resolved().as_dict())
 
 
-def unpublished_keys(recipe: Recipe) -> list[str]:
-    """Return the keys, besides the seed, in which a recipe is not the packaged one of its name, sorted.
+def published_name(recipe: Recipe) -> str:
+    """Return the name of the packaged recipe whose `[paper]` a recipe has, whatever it is called itself now.
 
-    Where there are any, what its `[paper]` reports is about another training. A recipe file of one's own, under a name
-    of its own, is taken as its author published it.
+    A recipe with a `[paper]` of its own is taken as its author published it: then this is its own name.
     """
-    if recipe.name not in recipe_names():
+    names = [name for name in recipe_names() if _paper_of(name) == recipe.paper]
+    return recipe.name if recipe.name in names or not names else names[0]
+
+
+def unpublished_keys(recipe: Recipe) -> list[str]:
+    """Return the keys, besides the seed, in which a recipe is not the packaged one of `published_name`, sorted.
+
+    Where there are any, what its `[paper]` reports is about another training.
+    """
+    name = published_name(recipe)
+    if name not in recipe_names():
         return []
-    published = load_recipe(recipe.name).resolved()
+    published = load_recipe(name).resolved()
     return [key for key in changed_keys(published.as_dict(), recipe.resolved().as_dict()) if key != "seed"]
+
+
+def _paper_of(name: str) -> Paper | None:
+    reported = _read(name).get("paper")
+    return Paper.model_validate(reported) if reported else None
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether a shell would take a name for a pattern; a file may be called like one."""
+    return any(character in name for character in WILDCARDS) and not Path(name).is_file()
 
 
 def did_you_mean(word: str, known: Sequence[str], most: int = 1) -> str:
@@ -119,7 +156,10 @@ def _with_parent(name: str) -> tuple[dict[str, Any], Set[str]]:
     parent = str(beside) if parent.endswith(".toml") and not Path(parent).is_absolute() else parent
     base = _read(parent)
     if "parent" in base:
-        raise RecipeError(f"recipe {name}: its parent {parent} has a parent itself; one level is allowed")
+        raise RecipeError(
+            f"recipe {name}: its parent {parent} has a parent itself, and one level is allowed. "
+            f"Begin with the whole of it: fastbot recipes {parent} > mine.toml"
+        )
     base.pop("paper", None)  # what its parent's source reports is not about this recipe
     return _merge(base, values), written
 
@@ -135,8 +175,12 @@ def _read(name: str) -> dict[str, Any]:
         raise RecipeError(f"recipe {name} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"recipe {name} is not TOML: {error}") from error
+    if is_pattern(name):
+        raise RecipeError(
+            f"{name} is a pattern, and this takes one recipe: `fastbot recipes '{name}'` lists what it fits"
+        )
     raise RecipeError(
-        f"there is no recipe {name}.{did_you_mean(name, recipe_names())} "
+        f"there is no recipe {name or 'without a name'}.{did_you_mean(name, recipe_names())} "
         f"`fastbot recipes` lists all {len(recipe_names())}; or give the path of a .toml file"
     )
 
@@ -155,11 +199,18 @@ def _sets_no_kind(override: tuple[str, Any]) -> bool:
     return not override[0].endswith(".kind")
 
 
+def _overridden(overrides: Sequence[str]) -> Set[str]:
+    """Return the dotted keys that overrides write."""
+    return {each for key, value in map(_parsed, overrides) for each in flat({key: value})}
+
+
 def _parsed(override: str) -> tuple[str, Any]:
     """Return an override's dotted key and its value."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise RecipeError(f"override {override!r} is not of the form key.sub=value")
+    if key.strip() == "parent":
+        raise RecipeError(f"override {override!r}: a parent is for recipe files. Name the recipe itself: {text}")
     try:
         return key.strip(), tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

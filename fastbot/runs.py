@@ -7,6 +7,7 @@ events.out...     the same for TensorBoard
 checkpoints/      see `fastbot.checkpoint`
 curves.png        loss, top-1, learning rate and throughput over steps
 summary.json      the end: accuracy, throughput, share of time waited for data
+.lock             locked while a training is at work here
 
 What draws and records is imported where that is done: whether a run may start is asked before, at once.
 """
@@ -15,11 +16,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from fastbot.checkpoint import CheckpointFolder
 from fastbot.errors import RunError
+from fastbot.locks import check_unlocked, locked
 from fastbot.recipe import Recipe, training_changes
 from fastbot.recipe_files import load_recipe, write_recipe
 
@@ -27,6 +30,30 @@ Record = Mapping[str, Any]
 
 _OVERRIDES_NAME = "overrides.json"
 _OVERRIDES_LOST = "Go on without it: give all overrides again, and remove it"
+# A training that was killed may take a moment to be gone.
+_LOCK_PATIENCE_S = 2.0
+
+# By a file that lies in each: what folders are that hold something of fastbot's.
+_KINDS = {"manifest.json": "a store", "ablation.json": "an ablation", "recipe.toml": "a run"}
+
+
+def kind_of(folder: Path) -> str:
+    """Return what a folder is, `a store`, `an ablation` or `a run`; empty where it is none of them."""
+    return next((kind for name, kind in _KINDS.items() if (folder / name).is_file()), "")
+
+
+def refuse_kinds(folder: Path, *kinds: str) -> None:
+    """Check that nothing would be written into somebody's store, ablation or run.
+
+    Args:
+        folder: to write to; it need not be there.
+        kinds: that it must not be, as `kind_of` returns them.
+
+    Raises:
+        RunError: it is one of them.
+    """
+    if (kind := kind_of(folder)) in kinds:
+        raise RunError(f"{folder} is {kind}: nothing else is written into it. Choose another --out")
 
 
 class RunFolder:
@@ -63,8 +90,12 @@ class RunFolder:
         """Check that a run may start here.
 
         Raises:
-            RunError: there is a run there already and it is not to be resumed.
+            RunError: there is a run there already and it is not to be resumed; a training is at work in it; the folder
+                is something else; or there is none, and it is to be resumed.
         """
+        refuse_kinds(self.path, "a store", "an ablation")
+        if resume and not self.path.exists():
+            raise RunError(f"{self.path} is not there: nothing to --resume. Check --out, or start without --resume")
         if resume or not (self.path / "recipe.toml").exists():
             return
         if not self.checkpoints.exists():
@@ -72,6 +103,26 @@ class RunFolder:
                 f"{self.path} holds a run that has saved no checkpoint. Remove the folder, or choose another --out"
             )
         raise RunError(f"{self.path} already holds a run. Continue it with --resume, or choose another --out")
+
+    def check_idle(self) -> None:
+        """Check that no training is at work here; nothing is written.
+
+        Raises:
+            RunError: one is.
+        """
+        check_unlocked(self.path, self._busy, _LOCK_PATIENCE_S)
+
+    def locked(self) -> AbstractContextManager[int]:
+        """Keep other trainings out while this one is at work here; whoever reads is free to.
+
+        Raises (when entered):
+            RunError: another one is at work here, or the folder cannot be made.
+        """
+        return locked(self.path, self._busy, _LOCK_PATIENCE_S)
+
+    @property
+    def _busy(self) -> str:
+        return f"another training is at work in {self.path}. Wait for it, end it, or choose another --out"
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Check that the run may go on with a recipe: until it has saved a checkpoint, with any.
@@ -116,10 +167,15 @@ class RunFolder:
         """
         file = self.path / "recipe.toml"
         if not file.is_file():
-            raise RunError(
-                f"{self.path} is not a run folder: it has no recipe.toml. Give what was --out of `fastbot train`"
-            )
+            raise RunError(f"{self.path} is not a run folder: {self._what_else()}")
         return load_recipe(str(file))
+
+    def _what_else(self) -> str:
+        if (kind := kind_of(self.path)) == "an ablation":
+            runs = sorted(str(file.parent) for file in self.path.glob("*/seed-*/recipe.toml"))
+            inside = f", such as {runs[0]}" if runs else ""
+            return f"it is an ablation. Give one of its trainings, {self.path}/RECIPE/seed-K{inside}"
+        return f"{f'it is {kind}' if kind else 'it has no recipe.toml'}. Give what was --out of `fastbot train`"
 
     def records(self) -> list[dict[str, Any]]:
         """Return the lines of `metrics.jsonl`; a last line cut short by a kill is left out."""
@@ -140,9 +196,18 @@ class RunFolder:
         draw_curves(self.records(), str(summary["recipe"]), self.path / "curves.png")
 
     def summary(self) -> dict[str, Any]:
-        """Return what `summary.json` says; empty before the run's end."""
+        """Return what `summary.json` says; empty before the run's end.
+
+        Raises:
+            RunError: it is damaged.
+        """
         file = self.path / "summary.json"
-        return dict(json.loads(file.read_text())) if file.is_file() else {}
+        try:
+            return dict(json.loads(file.read_text())) if file.is_file() else {}
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"{file} is damaged: {error}. Remove it; `fastbot train ... --resume` writes it again"
+            ) from error
 
 
 class Journal(Protocol):

@@ -37,10 +37,11 @@ def check_world_size(world_size: int, global_batch_size: int, group: int) -> Non
     allowed = allowed_world_sizes(global_batch_size // group)
     if world_size in allowed:
         return
+    numbers = f"{', '.join(map(str, allowed))} {'rank' if allowed == [1] else 'ranks'}"
     mixing = f" in mix groups of {group}" if group > 1 else ""
     raise SpecError(
         f"{world_size} ranks cannot share out a global_batch_size of {global_batch_size}{mixing} evenly: it takes "
-        f"{', '.join(map(str, allowed))} ranks; start one of these numbers (--nproc), or change global_batch_size"
+        f"{numbers}; start one of these numbers (--nproc), or change global_batch_size"
         f"{' or mix.group' if mixing else ''}"
     )
 

@@ -82,6 +82,10 @@ def _tables(annotation: Any) -> Iterator[Table]:
         yield annotation
 
 
+def _kind_or_none(table: Table) -> str | None:
+    return _kind(table) if "kind" in table.model_fields else None
+
+
 def _kind(table: Table) -> str:
     return str(table.model_fields["kind"].default)
 
@@ -121,13 +125,15 @@ def _what_is_allowed(tables: Sequence[Table]) -> str:
 def _unknown_key(place: _Place, spec: Table, name: str, noun: str) -> str:
     assert place.table is not None, "a key is unknown to a table that is known"
     last = place.path[-1]
+    if place.parent and last in map(_kind_or_none, place.tables):
+        return f"{place.key} is not {noun} ({name}): {last} is a kind. Write {place.parent}.kind={last}"
     if having := [table for table in place.tables if last in table.model_fields]:
         here = f"{place.parent}.kind is {_kind(place.table)}"
         return f"{place.key} has no meaning where {here} ({name}): leave it out, or choose kind {_kinds(having)}"
     if hints := _meant(place, spec):
         return f"{place.key} is not {noun} ({name}). Did you mean {' or '.join(hints[:_MOST_HINTS])}?"
-    allowed = ", ".join(place.table.model_fields)
-    return f"{place.key} is not {noun} ({name}). The keys of {place.parent or 'a spec'} are {allowed}"
+    where = f"of {place.parent}" if place.parent else "outside of tables"
+    return f"{place.key} is not {noun} ({name}). The keys {where} are {', '.join(place.table.model_fields)}"
 
 
 def _meant(place: _Place, spec: Table) -> list[str]:
@@ -152,5 +158,10 @@ def _keys_by_name(spec: Table) -> dict[str, list[str]]:
 def _keys(table: Table, prefix: str = "") -> Iterator[str]:
     for name in table.model_fields:
         yield prefix + name
-        for inner in _tables_at(table, name):
+        for inner in _written_tables_at(table, name):
             yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _written_tables_at(table: Table, key: str) -> list[Table]:
+    """Return the tables at a key, without those that their authors write as one value."""
+    return [each for each in _tables_at(table, key) if not getattr(each, "written_as_value", False)]

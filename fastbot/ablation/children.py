@@ -7,23 +7,23 @@ as for any run: `--resume`.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from fastbot import locks
 from fastbot.ablation.trainings import Training
-from fastbot.errors import RunError
+from fastbot.errors import FastbotError, RecipeError, RunError
 from pipelines.cores import cores
 
 LOG_NAME = "log.txt"
 _TAIL_LINES = 15
+_WRONG_RECIPE = 2  # the exit code, see fastbot/cli
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Trainings that a killed ablation leaves behind are told to end, and save first: a large checkpoint takes a while.
 _LOCK_PATIENCE_S = 60.0
@@ -85,16 +85,17 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
-    def failure(self) -> RunError:
-        """Return what to tell of a training that has failed."""
+    def failure(self) -> FastbotError:
+        """Return what to tell of a training that has failed; of a wrong recipe, a `RecipeError`."""
         code = self._process.returncode
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
         shown = "\n".join(f"    {line}" for line in lines)
-        return RunError(
-            f"training {self.training} {how}. The end of {self.log}:\n{shown}\nTo see it again:\n    {self.command}\n"
-            "The same ablation, run again, goes on from here"
-        )
+        end = f"The end of {self.log}:\n{shown}"
+        said = f"training {self.training} {how}. {end}\nTo see it again:\n    {self.command}\n"
+        if code == _WRONG_RECIPE:
+            return RecipeError(f"{said}Put that right. If it takes other overrides, choose another --out with them")
+        return RunError(f"{said}The same ablation, run again, goes on from here")
 
 
 def _stop_with_parent() -> None:
@@ -112,8 +113,12 @@ def shared_cpus(jobs: int) -> list[list[int]]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[int]:
+def locked(folder: Path, tell: Callable[[str], None]) -> Iterator[int]:
     """Keep other ablations out of a folder, as long as this one or a training that it started lives.
+
+    Args:
+        folder: made where it is not there.
+        tell: is told at once where others are at work in it, and have to be waited for.
 
     Yields:
         a file descriptor for children to keep open: the lock is theirs too.
@@ -121,27 +126,11 @@ def locked(folder: Path) -> Iterator[int]:
     Raises:
         RunError: the folder cannot be made, or others are at work in it.
     """
+    others = "another `fastbot ablate`"
+    busy = f"{others} is at work in {folder}, or a training that one left behind. Wait for it, or end it"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise RunError(f"folder {folder} cannot be made: {error}. Choose another --out") from error
-    try:
-        _acquire(descriptor, folder)
+        locks.check_unlocked(folder, busy, 0.0)
+    except RunError:
+        tell(f"waiting   up to {_LOCK_PATIENCE_S:.0f} s for {others} in {folder}, or a training that one left behind")
+    with locks.locked(folder, busy, _LOCK_PATIENCE_S) as descriptor:
         yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _acquire(descriptor: int, folder: Path) -> None:
-    deadline = time.monotonic() + _LOCK_PATIENCE_S
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise RunError(
-                    f"another `fastbot ablate` is at work in {folder}, or a training that one left behind. "
-                    "Wait for it, or end it"
-                ) from error
-        time.sleep(0.2)

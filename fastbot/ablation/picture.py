@@ -33,7 +33,7 @@ def draw(ablation: Ablation, file: Path) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     left.set_yticks(range(len(rows)), [row.label for row in rows], parse_math=False)
     left.set_ylim(len(rows) - 0.5, -0.5)
-    _draw_scores(left, rows)
+    draw_scores(left, rows)
     draw_differences(right, rows)
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
@@ -43,13 +43,16 @@ def draw(ablation: Ablation, file: Path) -> None:
     figure.savefig(file, dpi=110, format="png")
 
 
-def _draw_scores(axes: Axes, rows: Sequence[ComparedRow]) -> None:
-    """Draw each seed as a dot, and the mean as a bar across them."""
+def draw_scores(axes: Axes, rows: Sequence[ComparedRow]) -> None:
+    """Draw each seed as a dot, and the mean as a bar across them; where there is none, say so."""
     for place, row in enumerate(rows):
         scores = [100 * value for value in row.values.values()]
         axes.plot(scores, [place] * len(scores), "o", color=_MEASURED, alpha=0.45, markersize=6, markeredgewidth=0)
         if scores:
             axes.vlines(100 * row.mean, place - 0.25, place + 0.25, color=_MEASURED, linewidth=2.5)
+        else:
+            across = axes.get_yaxis_transform()  # from 0 to 1 along the axis, whatever it shows
+            axes.text(0.5, place, "not finished", transform=across, ha="center", va="center", color="0.45")
     axes.set_title("top-1 in per cent: seeds (dots) and their mean (bar)", fontsize=10)
 
 
@@ -66,7 +69,9 @@ def draw_differences(axes: Axes, rows: Sequence[ComparedRow]) -> None:
             _draw_interval(axes, row.baseline, place - 0.12, limits or (-math.inf, math.inf))
         if row.paper_baseline is not None:
             axes.plot(100 * row.paper_baseline, place + 0.16, "D", mfc="white", mec=_PAPER, mew=1.5, markersize=6)
-    axes.plot([], [], "o", color=_MEASURED, label="here, with 95 % interval of pairs by seed (arrow: goes on)")
+    with_interval = any(row.baseline is not None and not math.isnan(row.baseline.half_width) for row in rows)
+    interval = ", with 95 % interval of pairs by seed (arrow: goes on)" if with_interval else ""
+    axes.plot([], [], "o", color=_MEASURED, label=f"here{interval}")
     axes.plot([], [], "D", mfc="white", mec=_PAPER, mew=1.5, label="in the paper: its recipes, its data")
     axes.set_title("difference to the baseline in percentage points", fontsize=10)
 

@@ -22,8 +22,8 @@ _HEADER = (
     ("to row before", "± 95 %"),
     ("to baseline", "± 95 %"),
     ("paper:", "top-1"),
-    ("to row", "before"),
-    ("to", "baseline"),
+    ("paper: to", "row before"),
+    ("paper: to", "baseline"),
 )
 # Where a terminal is narrow: what stands below a figure is named below its title.
 _NARROW_HEADER = (
@@ -33,9 +33,12 @@ _NARROW_HEADER = (
     "to row\nbefore\n± 95 %",
     "to base\n± 95 %",
     "paper:\ntop-1",
-    "to row\nbefore",
-    "to\nbase",
+    "paper:\nto row\nbefore",
+    "paper:\nto\nbase",
 )
+_SPREAD, _INTERVAL = "± std", "± 95 %"
+
+_NOT_FINISHED = "not finished"
 
 GREY_NOTE = (
     "All pictures of the store are grey. Jitter of hue and saturation changes nothing there, and PCA lighting tints "
@@ -51,17 +54,30 @@ def table(ablation: Ablation, width: int) -> RenderableType:
         width: of the terminal, in columns. Where rows do not fit, deviations and intervals stand below their figures:
             then 80 columns are enough. In a narrower one lines break anywhere; nothing is cut off.
     """
-    rows = list(_cells(compare(ablation)))
-    header = [f"{first}\n{second}" for first, second in _HEADER]
+    compared = compare(ablation)
+    rows, absent = list(_cells(compared)), _absent(compared)
+    header = [f"{first}\n{second if second not in absent else ''}" for first, second in _HEADER]
     if _width([header, *rows]) > width:
-        header = list(_NARROW_HEADER)
-        rows = [[label, *(figure.replace(" ", "\n", 1) for figure in figures)] for label, *figures in rows]
+        header = ["\n".join(line for line in title.split("\n") if line not in absent) for title in _NARROW_HEADER]
+        rows = [[*cells[:2], *map(_stacked, cells[2:])] for cells in rows]
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for number, title in enumerate(header):
         shown.add_column(title, justify="right" if number else "left", overflow="fold")
     for cells in rows:
         shown.add_row(*map(Text, cells))
     return shown
+
+
+def _absent(rows: Sequence[ComparedRow]) -> set[str]:
+    """Return what no row has, as headers call it: with one seed there are no deviations and no intervals."""
+    differences = [difference for row in rows for difference in (row.previous, row.baseline) if difference is not None]
+    absent = {_SPREAD} if all(math.isnan(row.std) for row in rows) else set()
+    return absent | ({_INTERVAL} if all(math.isnan(difference.half_width) for difference in differences) else set())
+
+
+def _stacked(figure: str) -> str:
+    """Return a figure with what belongs to it on a line below."""
+    return figure if figure == _NOT_FINISHED else figure.replace(" ", "\n", 1)
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:
@@ -89,11 +105,13 @@ def _method(rows: Sequence[ComparedRow], suites_baseline: str) -> str:
         return "Nothing of it is finished yet: there are no figures to compare. Run it without --report-only to go on."
     baseline = next((row.label for row in rows if row.label == suites_baseline), rows[0].label)
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return (
-        f"Top-1 of the last evaluation in per cent, over {count} {'seed' if seeds == [1] else 'seeds'}: mean and "
-        f"standard deviation (n - 1). Differences are paired by seed, in percentage points, with their 95 % interval "
-        f"(Student's t); the baseline is {baseline!r}."
-    )
+    mean = f"Top-1 of the last evaluation in per cent, over {count} {'seed' if seeds == [1] else 'seeds'}"
+    paired, absent = "Differences are paired by seed, in percentage points", _absent(rows)
+    if _SPREAD in absent:
+        spread = "without a second there is neither a deviation nor an interval"
+        return f"{mean}: {spread}. {paired}; the baseline is {baseline!r}."
+    interval = "" if _INTERVAL in absent else ", with their 95 % interval (Student's t)"
+    return f"{mean}: mean and standard deviation (n - 1). {paired}{interval}; the baseline is {baseline!r}."
 
 
 def _reported_conditions(ablation: Ablation) -> str:
@@ -105,14 +123,15 @@ def _reported_conditions(ablation: Ablation) -> str:
 
 def markdown(ablation: Ablation) -> str:
     """Return the table, what it is of, and the notes, as Markdown."""
-    header = [f"{first} {second}".strip() for first, second in _HEADER]
-    header[-2:] = [f"paper: {title}" for title in header[-2:]]
+    compared = compare(ablation)
+    absent = _absent(compared)
+    header = [f"{first} {second if second not in absent else ''}".strip() for first, second in _HEADER]
     lines = [
         f"# {ablation.suite}: {ablation.about}",
         "",
         _line(header),
         _line(["---", *["--:"] * (len(header) - 1)]),
-        *(_line(cells) for cells in _cells(compare(ablation))),
+        *(_line(cells) for cells in _cells(compared)),
         "",
         *(f"{note}\n" for note in (*notes(ablation), *_conditions(ablation))),
         "![](ablation.png)",
@@ -141,7 +160,7 @@ def _cells(rows: Sequence[ComparedRow]) -> Iterator[list[str]]:
 
 def _mean(row: ComparedRow) -> str:
     if not row.values:
-        return "not finished"
+        return _NOT_FINISHED
     return f"{row.mean:.2%}".rstrip("%") + ("" if math.isnan(row.std) else f" ± {100 * row.std:.2f}")
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from fastbot.ablation.records import Ablation, RunResult, Scores
 from fastbot.ablation.trainings import Changes, Training
 from fastbot.errors import RunError
+from fastbot.recipe import training_changes
 from fastbot.runs import RunFolder
 
 FILE_NAME = "ablation.json"
@@ -145,8 +146,8 @@ def read_run(training: Training, store_digest: str, machine: str) -> RunResult |
     if not summary:
         return None
     identity = _identity(run)
-    if run.recipe().training_digest() != training.recipe.training_digest():
-        raise _another(training, "by another recipe")
+    if changes := training_changes(run.recipe().as_dict(), training.recipe.as_dict()):
+        raise _another(training, "by another recipe", f": {changes}")
     if identity["manifest_digest"] != store_digest:
         raise _another(training, "on another store")
     scores = [record for record in run.records() if record["kind"] == "eval"]
@@ -178,7 +179,8 @@ def _identity(run: RunFolder) -> dict[str, Any]:
         raise RunError(f"{file} is damaged or gone: {error}. Remove {run.path}, to train it again") from error
 
 
-def _another(training: Training, how: str) -> RunError:
+def _another(training: Training, how: str, changes: str = "") -> RunError:
     return RunError(
-        f"{training.folder} holds a training {how} than that of {training}. Remove the folder, or choose another --out"
+        f"{training.folder} holds a training {how} than that of {training}{changes}. "
+        "Remove the folder, or choose another --out"
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import field_validator
+
 from fastbot.ablation.durations import scaled_durations
 from fastbot.errors import RecipeError
+from fastbot.idle_keys import IdleKeyWarning
 from fastbot.recipe import Recipe
 from fastbot.recipe_files import load_recipe
 from fastbot.suite_files import Row, Suite
@@ -31,12 +35,19 @@ class Changes(Frozen):
         teacher_overrides: of teachers, after the others.
         scale_epochs: times every duration in epochs that no override gives.
         one_teacher: rows of all seeds learn from the teacher of seed 0, not each from its own seed's.
+
+    Of several overrides of one key the last is kept: it is the one that holds.
     """
 
     overrides: tuple[str, ...] = ()
     teacher_overrides: tuple[str, ...] = ()
     scale_epochs: float = 1.0
     one_teacher: bool = False
+
+    @field_validator("overrides", "teacher_overrides")
+    @classmethod
+    def _last_of_each_key(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(entry for number, entry in enumerate(given) if _key(entry) not in map(_key, given[number + 1 :]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,7 @@ class Training:
         recipe: what they make, resolved.
         folder: of the run.
         teacher: the run folder of the training that must be finished before this one begins; None without.
+        label: the row's; a teacher's names the model, which may be another here.
     """
 
     row: Row
@@ -58,9 +70,10 @@ class Training:
     recipe: Recipe
     folder: Path
     teacher: Path | None
+    label: str
 
     def __str__(self) -> str:
-        return f"{self.row.label}, seed {self.seed}"
+        return f"{self.label}, seed {self.seed}"
 
 
 def plan_trainings(suite: Suite, rows: Sequence[Row], seeds: int, changes: Changes, out: Path) -> list[Training]:
@@ -80,6 +93,7 @@ def plan_trainings(suite: Suite, rows: Sequence[Row], seeds: int, changes: Chang
     _check_changes(suite, changes)
     _check_used(changes.overrides, [*rows, *teachers])
     _check_used(changes.teacher_overrides, teachers)
+    _warn(rows, teachers, changes)
     trainings = []
     for seed in range(seeds):
         taught = teachers if seed == 0 or not changes.one_teacher else []
@@ -94,7 +108,7 @@ def template(row: Row, changes: Changes, *, is_teacher: bool) -> Recipe:
     Raises:
         RecipeError: an override does not fit it.
     """
-    return load_recipe(row.recipe, _overrides(row, changes, is_teacher=is_teacher)).resolved()
+    return _load(row, _overrides(row, changes, is_teacher=is_teacher))[0].resolved()
 
 
 def needed_teachers(suite: Suite, rows: Iterable[Row]) -> list[Row]:
@@ -127,8 +141,10 @@ def _training(row: Row, seed: int, changes: Changes, out: Path, *, is_teacher: b
         teacher = _folder(out, row.teacher, 0 if changes.one_teacher else seed).resolve()
         overrides.append(f"distillation.teacher={json.dumps(str(teacher), ensure_ascii=False)}")
     overrides.append(f"seed={seed}")
-    recipe = load_recipe(row.recipe, overrides).resolved()
-    return Training(row, seed, (row.recipe, *overrides), recipe, _folder(out, row.recipe, seed), teacher)
+    recipe = _load(row, overrides)[0].resolved()
+    renamed = is_teacher and recipe.model.name != load_recipe(row.recipe).model.name
+    label = f"{row.label} ({recipe.model.name})" if renamed else row.label
+    return Training(row, seed, (row.recipe, *overrides), recipe, _folder(out, row.recipe, seed), teacher, label)
 
 
 def _folder(out: Path, recipe: str, seed: int) -> Path:
@@ -149,7 +165,7 @@ def _meaningful(row: Row, overrides: Sequence[str]) -> list[str]:
 
 def _of_kinds(row: Row, overrides: Sequence[str]) -> Recipe:
     """Return a row's recipe with the kinds that overrides set, and nothing else of them."""
-    return load_recipe(row.recipe, [entry for entry in overrides if _key(entry).endswith(".kind")])
+    return _load(row, [entry for entry in overrides if _key(entry).endswith(".kind")])[0]
 
 
 def _has(recipe: Recipe, key: str) -> bool:
@@ -168,6 +184,38 @@ def _check_used(overrides: Sequence[str], rows: Sequence[Row]) -> None:
     if unused := [entry for entry in overrides if entry not in used]:
         load_recipe(rows[0].recipe, unused)  # refuses, and says why
         raise AssertionError(f"{unused} fit {rows[0].recipe}, which has no such keys")
+
+
+def _load(row: Row, overrides: Sequence[str]) -> tuple[Recipe, list[Warning]]:
+    """Return a row's recipe with overrides, and what it is warned of: what one row has no use for, another may."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        recipe = load_recipe(row.recipe, overrides)
+    return recipe, [each.message for each in caught if isinstance(each.message, Warning)]
+
+
+def _warn(rows: Sequence[Row], teachers: Sequence[Row], changes: Changes) -> None:
+    """Warn of what is wrong with any recipe, once, and of a key without effect where it has none in any of them."""
+    general = changes.model_copy(update={"teacher_overrides": ()})
+    everywhere = [_warned(row, general, is_teacher=row in teachers) for row in (*rows, *teachers)]
+    theirs = [_warned(row, changes, is_teacher=True) for row in teachers]
+    idle = _idle_in_all(theirs, {_key(entry) for entry in changes.teacher_overrides}) | _idle_in_all(everywhere)
+    others = [str(each) for found in (*everywhere, *theirs) for each in found if not isinstance(each, IdleKeyWarning)]
+    told = [f"{key} has no effect in any training that it is given for: {reason}" for key, reason in idle.items()]
+    for text in dict.fromkeys([*told, *others]):
+        warnings.warn(text, stacklevel=2)
+
+
+def _warned(row: Row, changes: Changes, *, is_teacher: bool) -> list[Warning]:
+    return _load(row, _overrides(row, changes, is_teacher=is_teacher))[1]
+
+
+def _idle_in_all(warned: Sequence[Sequence[Warning]], of: set[str] | None = None) -> dict[str, str]:
+    """Return the keys without effect in all of several recipes, with the first one's reasons; those of tables `of`."""
+    idle = [{each.key: each.reason for each in found if isinstance(each, IdleKeyWarning)} for found in warned]
+    shared = set.intersection(*map(set, idle)) if idle else set()
+    wanted = shared if of is None else {key for key in shared if any(f"{key}.".startswith(f"{name}.") for name in of)}
+    return {key: idle[0][key] for key in sorted(wanted)}
 
 
 def _check_changes(suite: Suite, changes: Changes) -> None:

@@ -10,8 +10,10 @@ import errno
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
@@ -132,3 +134,23 @@ def _show_log() -> None:
         if not log.handlers:
             log.addHandler(_Lines())
         log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    warnings.showwarning = _show_warning
+
+
+_show_others = warnings.showwarning
+_OWN = tuple(str(Path(__file__).parents[2] / package) + os.sep for package in ("fastbot", "pipelines"))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show what this package warns its users of as one line of the log, and other packages' warnings as ever."""
+    if issubclass(category, UserWarning) and filename.startswith(_OWN):
+        logging.getLogger("fastbot").warning("warning: %s", message)
+    else:
+        _show_others(message, category, filename, lineno, file, line)

@@ -15,6 +15,7 @@ from rich.console import Console
 from fastbot.cli.train import BackendName, DeviceName, StopSignal
 
 if TYPE_CHECKING:
+    from datasets_tools.store import Store
     from fastbot.ablation.records import Ablation, StoreRecord
     from fastbot.ablation.results import Ledger
     from fastbot.ablation.trainings import Changes, Training
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def ablate(
+    context: typer.Context,
     suite: Annotated[str, typer.Argument(help="table4, table5, table6, table6-inceptionv3, table6-mobilenet or rsb.")],
     out: Annotated[Path, typer.Option(help="The folder to make, or to go on with.")],
     overrides: Annotated[
@@ -56,17 +58,20 @@ def ablate(
 
     Example: [bold]fastbot ablate table6 --data stores/imagenet --out ablations/table6 --seeds 3[/]
     """
-    from fastbot.ablation.trainings import Changes, select_rows
+    from datasets_tools.store import Store
+    from fastbot.ablation.trainings import Changes, plan_trainings, select_rows
     from fastbot.suite_files import load_suite
 
     chosen = load_suite(suite)
     if report_only:
+        _check_nothing_else(context)
         _report_again(chosen, out)
         return
     if data is None:
         raise typer.BadParameter("is needed, unless with --report-only", param_hint="--data")
     if not 0 < scale_epochs < math.inf:
         raise typer.BadParameter("must be a number above 0", param_hint="--scale-epochs")
+    _check_out(out)
     selected = select_rows(chosen, [name.strip() for name in rows.split(",")] if rows else [])
     changes = Changes(
         overrides=tuple(overrides or ()),
@@ -78,10 +83,47 @@ def ablate(
     options += ["--device", device.value] if device is not DeviceName.auto else []
     options += ["--backend", backend.value] if backend is not BackendName.auto else []
     options += ["--nproc", str(nproc)] if nproc > 1 else []
-    from fastbot.distributed import pick_device  # PyTorch with it, which takes seconds
+    trainings = plan_trainings(chosen, selected, seeds, changes, out)
+    store = Store(data)
+    from fastbot.cli.ablation_start import check_trainings  # PyTorch with it, which takes seconds
+    from fastbot.distributed import pick_device
+    from pipelines.backends.choose import choose
 
     computes = pick_device(device.value, nproc - 1)  # fails once, here, for what would fail in every training alike
-    _run(_Order(chosen, selected, seeds, changes, _store_record(data), out, computes.type), options, jobs)
+    choose(backend.value, computes)
+    check_trainings(trainings, store, nproc)
+    _run(_Order(chosen, selected, changes, trainings, _store_record(store), out, computes.type), options, jobs)
+
+
+# What --report-only goes with.
+_OF_A_REPORT = ("suite", "out", "report_only")
+
+
+def _check_nothing_else(context: typer.Context) -> None:
+    """Refuse what a report would not heed."""
+    given = {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name and (source := context.get_parameter_source(parameter.name)) and source.name != "DEFAULT"
+    }
+    overrides = context.params["overrides"] or ()
+    if others := [name for key, name in given.items() if key not in (*_OF_A_REPORT, "overrides")] + [*overrides]:
+        reported = f"reports all that is finished in --out: leave out {', '.join(others)}"
+        raise typer.BadParameter(reported, param_hint="--report-only")
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a folder that is something else's.
+
+    Raises:
+        RunError: it is a run or a store.
+    """
+    from datasets_tools.store.manifest import MANIFEST_NAME
+    from fastbot.errors import RunError
+
+    for name, what in (("recipe.toml", "the run folder of a training"), (MANIFEST_NAME, "a store")):
+        if (out / name).exists():
+            raise RunError(f"{out} is {what}: it has {name}. Give --out a folder of its own")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +132,8 @@ class _Order:
 
     suite: Suite
     rows: Sequence[Row]
-    seeds: int
     changes: Changes
+    trainings: Sequence[Training]
     store: StoreRecord
     out: Path
     device_type: str
@@ -102,11 +144,13 @@ def _run(order: _Order, options: Sequence[str], jobs: int) -> None:
     from fastbot.ablation.children import Child, locked, shared_cpus
     from fastbot.ablation.progress import Progress
     from fastbot.ablation.running import Runner
-    from fastbot.ablation.trainings import plan_trainings
 
-    console, cpus = Console(), shared_cpus(jobs)
-    trainings = plan_trainings(order.suite, order.rows, order.seeds, order.changes, order.out)
-    with StopSignal() as stop, locked(order.out) as lock:
+    console, cpus, trainings = Console(), shared_cpus(jobs), order.trainings
+
+    def tell(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    with StopSignal() as stop, locked(order.out, tell) as lock:
         ledger = _open_ledger(order)
         waiting = [training for training in trainings if not (ledger.result(training) or ledger.keep(training))]
         _describe(ledger.ablation, trainings, waiting, order.device_type, console)
@@ -123,9 +167,18 @@ def _run(order: _Order, options: Sequence[str], jobs: int) -> None:
 
             complete = Runner(waiting, jobs, start, keep, stop.received, progress).run()
         if not complete:
-            console.print("stopped; the trainings have saved. The same command goes on", highlight=False)
+            tell(f"stopped; {_saved(waiting)}. The same command goes on")
             return
         _report(ledger.ablation, order.out, console)
+
+
+def _saved(trainings: Sequence[Training]) -> str:
+    """Return whether any of the trainings that are not finished can be gone on with."""
+    from fastbot.runs import RunFolder
+
+    runs = [RunFolder(training.folder) for training in trainings]
+    saved = any(run.checkpoints.exists() and not run.summary() for run in runs)
+    return "the trainings have saved" if saved else "no training had anything to save yet"
 
 
 def _open_ledger(order: _Order) -> Ledger:
@@ -141,17 +194,15 @@ def _open_ledger(order: _Order) -> Ledger:
     return Ledger(ablation, order.out, machine_name())
 
 
-def _store_record(data: Path) -> StoreRecord:
+def _store_record(store: Store) -> StoreRecord:
     """Return what identifies a store."""
-    from datasets_tools.store import Store
     from datasets_tools.store.manifest import MANIFEST_NAME
     from fastbot.ablation.records import StoreRecord
 
-    store = Store(data)
     train, val = store.split("train"), store.split("val")
     return StoreRecord(
-        path=str(data),
-        digest=hashlib.sha256((data / MANIFEST_NAME).read_bytes()).hexdigest(),
+        path=str(store.path),
+        digest=hashlib.sha256((store.path / MANIFEST_NAME).read_bytes()).hexdigest(),
         num_classes=store.num_classes,
         num_train=len(train),
         num_val=len(val),
@@ -162,14 +213,16 @@ def _store_record(data: Path) -> StoreRecord:
 def _describe(
     ablation: Ablation, trainings: Sequence[Training], waiting: Sequence[Training], device_type: str, console: Console
 ) -> None:
+    from datasets_tools.wording import counted
     from fastbot.ablation.report import GREY_NOTE
     from fastbot.build import FP16_ON_CPU
 
     store, finished = ablation.store, len(trainings) - len(waiting)
+    classes = counted(store.num_classes, "class", "classes")
     lines = [
         f"suite     {ablation.suite}: {ablation.about}",
-        f"data      {store.path}: {store.num_train:,} pictures, {store.num_classes:,} classes",
-        f"trainings {len(trainings)}, of which {finished} are finished",
+        f"data      {store.path}: {counted(store.num_train, 'picture')}, {classes}",
+        f"trainings {len(trainings)}, {finished} of them finished",
     ]
     lines += [f"note      {GREY_NOTE}"] if store.grey else []
     if device_type == "cpu" and any(training.recipe.precision.kind == "fp16" for training in waiting):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from fastbot.evaluation.crop import Crop
     from fastbot.recipe import Recipe
     from fastbot.runs import RunFolder
+
+_log = logging.getLogger("fastbot")
 
 # Classes told of on the terminal; `per_class.csv` has all.
 _NUM_WORST = 5
@@ -99,10 +102,12 @@ def evaluate(
     """
     from datasets_tools.store import Store
     from fastbot.cli.scoring import asked_crop, with_crop
-    from fastbot.runs import RunFolder
+    from fastbot.runs import RunFolder, refuse_kinds
 
     folder = RunFolder(run)
     recipe = folder.recipe()
+    if out is not None:
+        refuse_kinds(out, "a store", "an ablation", "a run")
     crop = asked_crop(recipe, size, crop_ratio, rounding, interpolation)
     store = Store(data)
     scored_split = store.split(split)
@@ -168,10 +173,16 @@ def _score(asked: _Asked, ranks: Ranks) -> _Scored:
 
 def _report(asked: _Asked, scored: _Scored, ranks: Ranks) -> None:
     from fastbot.cli.session import score_lines, summary_lines
+    from fastbot.errors import RunError
     from fastbot.evaluation.report import write_report
 
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    if summary := asked.run.summary():
+    try:
+        summary = asked.run.summary()
+    except RunError as error:  # what has been scored is told all the same
+        _log.warning("warning: %s", error)
+        summary = {}
+    if summary:
         summary_lines(summary, asked.trained, asked.run.path, console)
     what = f"{scored.checkpoint.name} ({asked.checkpoint}) on {asked.store.path}, split {asked.split}"
     heading = (

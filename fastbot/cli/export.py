@@ -45,9 +45,15 @@ def export(
     Example: [bold]fastbot export demo/run --to onnx --out demo/model.onnx --with-preprocessing[/]
     """
     from fastbot.cli.import_weights import rgb
+    from fastbot.errors import RunError
+    from fastbot.interchange.export import check_name
     from fastbot.interchange.export import export as write
     from fastbot.runs import RunFolder
 
+    try:
+        check_name(out, to.value)
+    except RunError as error:
+        raise typer.BadParameter(str(error), param_hint="--out") from error
     written = write(
         RunFolder(run),
         to.value,

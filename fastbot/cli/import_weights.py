@@ -82,6 +82,7 @@ def _read_class_names(path: Path) -> tuple[str, ...]:
         StoreError: the store is damaged.
     """
     from datasets_tools.store import Store
+    from datasets_tools.wording import counted
     from fastbot.errors import RunError
 
     if path.is_dir():
@@ -91,7 +92,9 @@ def _read_class_names(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"--classes {path} cannot be read: {error}. Give a store, or a text file") from error
     if len(names) < 2:
-        raise RunError(f"--classes {path} has {len(names)} names; a classifier tells at least 2 classes apart")
+        raise RunError(
+            f"--classes {path} has {counted(len(names), 'name')}; a classifier tells at least 2 classes apart"
+        )
     return names
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,8 +14,6 @@ from datasets_tools.wording import counted
 
 if TYPE_CHECKING:
     from fastbot.specs import Paper
-
-_WILDCARDS = "*?[]"
 
 # Headings in the order of printing, by the beginning of a recipe's name; the longest one that fits counts.
 _HEADINGS = {
@@ -44,21 +41,23 @@ def recipes(
 
     Example: [bold]fastbot recipes bot-efficient data.global_batch_size=512[/]
     """
-    from fastbot.recipe_files import load_recipe, recipe_names, unpublished_keys, write_recipe
+    from fastbot.recipe_files import (
+        is_pattern,
+        load_recipe,
+        published_name,
+        recipe_names,
+        unpublished_keys,
+        write_recipe,
+    )
 
-    if name is None or (_is_pattern(name) and not overrides):
+    if name is None or (is_pattern(name) and not overrides):
         print_list(matching(recipe_names(), name or "*"), Console())
         return
     recipe = load_recipe(name, overrides or [])
     print(write_recipe(recipe), end="")
     if recipe.paper is not None and (keys := unpublished_keys(recipe)):
         differ = counted(len(keys), "key differs", "keys differ")
-        print(f"# [paper] is of {recipe.name} as published; {differ} here: {', '.join(keys)}")
-
-
-def _is_pattern(name: str) -> bool:
-    """Return whether a shell would take a name for a pattern; a file may be called like one."""
-    return any(character in name for character in _WILDCARDS) and not Path(name).is_file()
+        print(f"# [paper] is of {published_name(recipe)} as published; {differ} here: {', '.join(keys)}")
 
 
 def matching(names: Sequence[str], pattern: str) -> list[str]:
@@ -68,11 +67,11 @@ def matching(names: Sequence[str], pattern: str) -> list[str]:
         RecipeError: none.
     """
     from fastbot.errors import RecipeError
-    from fastbot.recipe_files import did_you_mean
+    from fastbot.recipe_files import WILDCARDS, did_you_mean
 
     if found := fnmatch.filter(names, pattern):
         return found
-    plain = pattern.translate(str.maketrans("", "", _WILDCARDS))
+    plain = pattern.translate(str.maketrans("", "", WILDCARDS))
     hint = did_you_mean(plain, names, most=3)
     raise RecipeError(f"no recipe is named like {pattern}.{hint} `fastbot recipes` lists them all")
 

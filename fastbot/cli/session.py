@@ -20,8 +20,8 @@ from fastbot.distillation import Teacher
 from fastbot.distributed import Ranks, cores
 from fastbot.errors import RunError
 from fastbot.recipe import Recipe
-from fastbot.recipe_files import unpublished_keys
-from fastbot.specs import Duration, TeacherSpec
+from fastbot.recipe_files import published_name, unpublished_keys
+from fastbot.specs import TeacherSpec
 from fastbot.teachers import load_teacher
 from pipelines.backends.choose import Choice, choose
 from pipelines.bad_pictures import OnBadImage
@@ -111,8 +111,6 @@ def describe(session: Session, say: Callable[[str], None]) -> None:
     say(f"backend   {session.backend.name}: {session.backend.reason}")
     say(f"device    {ranks.world_size} x {_device_name(ranks.device)}, {recipe.precision.kind}")
     say(f"model     {recipe.model.name}, {spec.crop_size} px, {recipe.epochs}, learning rate {recipe.learning_rate:g}")
-    for milestone in _beyond(recipe):
-        say(f"warning   schedule.milestones has {milestone}, beyond the end at {recipe.epochs}: it has no effect")
     parts = f" in {recipe.micro_batches} parts" if recipe.micro_batches > 1 else ""
     seen = _seen(recipe, rows)
     say(f"batch     {spec.global_batch_size} = {ranks.world_size} x {rows}{parts}; batch norm over {seen}{paper}")
@@ -124,17 +122,6 @@ def _seen(recipe: Recipe, rows: int) -> str:
     if asked == "sync":
         return f"all {recipe.data.global_batch_size // recipe.micro_batches}"
     return str(rows // recipe.micro_batches if asked == "micro_batch" else asked)
-
-
-def _beyond(recipe: Recipe) -> list[Duration]:
-    """Return the milestones at or after the end, as far as both are written in the same unit."""
-    if recipe.schedule.kind != "step":
-        return []
-    return [
-        milestone
-        for milestone in recipe.schedule.milestones
-        if milestone.unit == recipe.epochs.unit and milestone.value >= recipe.epochs.value
-    ]
 
 
 def _device_name(device: torch.device) -> str:
@@ -185,7 +172,7 @@ def _reported(recipe: Recipe, top1: float) -> str:
     """Return the paper's top-1, and of what it is where the recipe is not what the paper trained."""
     found = f"{top1:.2%}, on its own data"
     if keys := unpublished_keys(recipe):
-        found += f", for {recipe.name} as published; {counted(len(keys), 'key differs', 'keys differ')} here"
+        found += f", for {published_name(recipe)} as published; {counted(len(keys), 'key differs', 'keys differ')} here"
     return found
 
 

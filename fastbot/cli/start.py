@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Start:
 
     def line(self) -> str:
         """Return what is about to be done."""
-        what = "going on with" if self.resume else "training"
+        what = "going on with" if self.resume and self.run.checkpoints.exists() else "training"
         recipe = shlex.join([self.recipe.name, *self.overrides])
         return f"start     {what} {recipe} on {self.store.path}, into {self.run.path}"
 
@@ -50,10 +51,13 @@ def checked_start(recipe: str, overrides: Sequence[str], data: Path, out: Path, 
 
     Raises:
         RecipeError: there is no such recipe, or it makes no sense.
-        RunError: there is a run already, or, to be resumed, one of another recipe.
+        RunError: there is a run already, or, to be resumed, none, or one of another recipe; or a training is at work
+            there.
         StoreError: the store is missing, damaged, or lacks a split.
     """
     run = RunFolder(out)
+    if os.environ.get("RANK", "0") == "0":  # of several ranks the first holds the lock, perhaps by now
+        run.check_idle()
     run.check_free(resume=resume)
     if resume:
         overrides = run.overrides(overrides)

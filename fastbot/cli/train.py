@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -142,11 +142,14 @@ def run_training(start: Start, backend: str, ranks: Ranks, *, on_bad_image: OnBa
         StopSignal() as stop,
         closing(session.open_train()) as train_data,
         closing(session.open_eval()) as eval_data,
+        ExitStack() as held,
     ):
         teacher, teacher_digest = session.teacher()
         trainer = Trainer(recipe, train_data, eval_data, session.store.num_classes, ranks, teacher)
         identity = session.identity(teacher_digest)
         results = Results()
+        if ranks.is_first:
+            held.enter_context(run.locked())
         notes = _restore(run, trainer, identity, results) if start.resume else []
         ranks.barrier()  # every rank has looked at the folder before the first writes to it
         if ranks.is_first:
@@ -179,7 +182,7 @@ def _restore(run: RunFolder, trainer: Trainer, identity: Identity, results: Resu
     from fastbot.errors import CheckpointError
 
     if not run.checkpoints.exists():
-        return [f"{run.path} has no checkpoint yet: starting from the beginning"]
+        return [f"warning: --resume: {run.path} has no checkpoint yet: starting from the beginning"]
     notes = []
     try:
         checkpoint = run.checkpoints.load("last")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +18,16 @@ from fastbot.errors import RunError
 def whole_or_absent(path: Path) -> Iterator[Path]:
     """Give a name beside `path` to write a file or folder to, which becomes `path` once the block ends without error.
 
-    What is at `path` already stays until then, and is then replaced.
+    What is at `path` already stays until then, and is then replaced. Of several at once each writes under a name of its
+    own, and what the last one wrote stays.
 
     Raises:
         RunError: the folder around `path` cannot be written to.
     """
-    aside = path.parent / f".writing-{path.name}"  # in front: some libraries tell formats by how a name ends
+    aside = path.parent / _aside_name(str(os.getpid()), path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(aside)
+        _remove_left_behind(path)
         yield aside
         _sync(aside)
         _put(aside, path)
@@ -35,9 +39,23 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
         _remove(aside)
 
 
+def _aside_name(process: str, path: Path) -> str:
+    # In front: some libraries tell formats by how a name ends.
+    return f".writing-{process}-{socket.gethostname()}-{path.name}"
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove what killed processes of this machine have left of the same."""
+    before, after = _aside_name("*", path).split("*", 1)
+    for left in path.parent.glob(f"{before}*{glob.escape(after)}"):
+        process = left.name.removeprefix(before).removesuffix(after)
+        if process == str(os.getpid()) or not Path("/proc", process).exists():
+            _remove(left)
+
+
 def _put(aside: Path, path: Path) -> None:
     if path.is_dir() and not path.is_symlink():  # a folder cannot be replaced in one step as a file can
-        old = path.parent / f".replaced-{path.name}"
+        old = path.parent / f".replaced-{os.getpid()}-{path.name}"
         _remove(old)
         path.rename(old)
         aside.rename(path)

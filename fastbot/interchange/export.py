@@ -76,9 +76,7 @@ def export(
 
 
 def _check_out(out: Path, to: FormatName, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
-    if suffixes and out.suffix not in suffixes:
-        allowed = " or ".join(suffixes)
-        raise RunError(f"--out {out}: the name of a file for {to} ends in {allowed}. Call it {out.stem}{suffixes[0]}")
+    check_name(out, to)
     if not out.exists() and not out.is_symlink():
         return
     if not suffixes and out.is_dir() and not any(out.iterdir()):
@@ -88,6 +86,19 @@ def _check_out(out: Path, to: FormatName, suffixes: tuple[str, ...], *, overwrit
     # Whatever else a folder holds would be lost with it.
     if out.is_dir() and (suffixes or not (out / "config.json").is_file() or not (out / "model.safetensors").is_file()):
         raise RunError(f"{out} is a folder that no export has made. Choose another --out")
+
+
+def check_name(out: Path, to: FormatName) -> None:
+    """Check that a file is called as the library that reads it expects.
+
+    Raises:
+        RunError: its name ends in something else.
+        ModelError: the format needs a package that is missing.
+    """
+    suffixes = format_of(to).SUFFIXES
+    if suffixes and out.suffix not in suffixes:
+        allowed = " or ".join(suffixes)
+        raise RunError(f"{out}: the name of a file for {to} ends in {allowed}. Call it {out.stem}{suffixes[0]}")
 
 
 def _write_and_compare(written_by: Format, trained: Trained, aside: Path, out: Path) -> float:

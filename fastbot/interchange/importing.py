@@ -20,6 +20,7 @@ from fastbot.interchange.aside import whole_or_absent
 from fastbot.interchange.counterparts import is_same_network
 from fastbot.interchange.trained import normalized
 from fastbot.interchange.weight_files import WeightsFile, check_fit, read_weights
+from fastbot.models.registry import names as own_models
 from fastbot.models.registry import preprocessing
 from fastbot.pretrained import Pretrained, find_pretrained
 from fastbot.recipe import Recipe
@@ -137,6 +138,10 @@ def _check_free(out: Path) -> None:
 
 
 def _of_library(name: str) -> _Weights:
+    if ":" not in name and name not in own_models():
+        raise ModelError(
+            f"{name} does not say whose it is: take torchvision:{name} or timm:{name}, or --weights and a model of ours"
+        )
     if ":" not in name:
         raise ModelError(
             f"nobody publishes weights of fastbot's {name}. Give a file with --weights, or a library's model: "

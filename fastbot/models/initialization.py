@@ -111,7 +111,7 @@ def zero_gamma(model: nn.Module) -> nn.Module:
     if not found:
         warnings.warn(
             f"zero_gamma changed nothing: {type(model).__name__} has no residual block that ends in a batch norm "
-            "(a block with `downsample` and `bn2` or `bn3`, as in ResNets). Turn zero_gamma off for this model",
+            "(a block with `downsample` and `bn2` or `bn3`, as in ResNets). Take model.zero_gamma=false for this model",
             stacklevel=2,
         )
     for norm in found:

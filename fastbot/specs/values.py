@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -22,6 +22,8 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 class Duration(Frozen):
     """A length of training, written as a number of epochs (`5`, `"0.5 epochs"`) or of steps (`"500 steps"`)."""
+
+    written_as_value: ClassVar[bool] = True  # so that no message names keys of it
 
     value: Annotated[float, Field(ge=0)]
     unit: Literal["epochs", "steps"] = "epochs"

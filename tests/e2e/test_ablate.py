@@ -20,6 +20,7 @@ from stores import flip_bytes
 from datasets_tools.store import Store
 from fastbot.cli import main
 
+FITS = ("data.global_batch_size=24", "data.mix.group=24")
 ROWS = "+ cosine decay,+ distill w/o mixup"
 SMALL = (
     "epochs=2", 'schedule.warmup="2 steps"', "model.name=resnet18d", "precision.kind=fp32",
@@ -47,7 +48,7 @@ def test_a_row_learns_from_a_teacher_and_the_table_follows(
 ) -> None:
     out = tmp_path / "out"
     printed = fastbot(*ablate(store_path, out, "--rows", "+ distill w/o mixup", "--teacher", "epochs=1"))
-    assert "1/2 ResNet-152-D, seed 0: top-1" in printed
+    assert "1/2 ResNet-152-D (resnet18d), seed 0: top-1" in printed
     assert "2/2 + distill w/o mixup, seed 0: top-1" in printed
     assert "Teachers: ResNet-152-D (resnet18d, 1 epochs)" in printed
 
@@ -67,7 +68,7 @@ def test_a_row_learns_from_a_teacher_and_the_table_follows(
     with pytest.raises(SystemExit) as left:
         main(list(map(str, ablate(store_path, out, "--rows", "+ distill w/o mixup", "--teacher", "epochs=1"))))
     assert left.value.code == 0
-    assert "trainings 2, of which 2 are finished" in capsys.readouterr().out
+    assert "trainings 2, 2 of them finished" in capsys.readouterr().out
     assert results(out) == found
     refused = error(capsys, 1, *ablate(store_path, out, "--rows", "+ distill w/o mixup"))
     assert "the recipe of 'ResNet-152-D' was another (--teacher: epochs=1, now none)" in refused
@@ -119,6 +120,14 @@ def wait_for_step(run: Path, step: int, timeout_s: float = 300) -> None:
         (["table6", "seed=1"], 2, "an ablation sets seed itself"),
         (["table6", "model.nmae=x"], 2, "model.nmae is not a recipe key"),
         (["table4", "--teacher", "epochs=1"], 2, "suite table4 has no teachers"),
+        (["table6", "model.name=resnet9000"], 2, "resnet9000"),
+        (["table6", "--teacher", "model.name=resnet9000", *FITS], 2, "Found for training ResNet-152-D (resnet9000)"),
+        (["table6"], 2, "fewer than one global_batch_size of 512"),
+        (["table6", "--nproc", "7", *FITS], 2, "7 ranks cannot share out a global_batch_size of 24"),
+        (["table6", "micro_batches=5", *FITS], 2, "micro_batches is 5"),
+        (["table6", 'epochs="0.1 epochs"', *FITS], 2, "no step at all"),
+        (["table5", "distillation={kind='teacher', teacher='nowhere'}", FITS[0]], 2, "nowhere is not there"),
+        (["table5", "data.order={kind='weighted', weights=[1, 2]}", FITS[0]], 2, "order.weights has 2 numbers"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_made(
@@ -149,6 +158,42 @@ def test_a_report_is_of_the_suite_that_was_trained(capsys: pytest.CaptureFixture
         main(["ablate", "table6", "--out", str(tmp_path), "--report-only"])
     assert left.value.code == 0
     assert {file.name for file in tmp_path.iterdir()} == {"ablation.json", "ablation.md", "ablation.png"}
+
+
+@pytest.mark.parametrize(
+    ("more", "left_out"),
+    [
+        (["--seeds", "3"], "--seeds"),
+        (["--rows", "Efficient", "epochs=3"], "--rows, epochs=3"),
+        (["--one-teacher", "--data", "store"], "--data, --one-teacher"),
+    ],
+)
+def test_a_report_takes_nothing_that_it_would_not_heed(
+    more: list[str], left_out: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said = error(capsys, 2, "ablate", "table6", "--out", tmp_path, "--report-only", *more)
+    assert f"reports all that is finished in --out: leave out {left_out}" in said
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "manifest.json"])
+def test_runs_and_stores_are_no_place_for_an_ablation(
+    name: str, capsys: pytest.CaptureFixture[str], store_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("")
+    said = error(capsys, 1, *ablate(store_path, tmp_path))
+    assert f"{tmp_path} is " in said
+    assert f"it has {name}. Give --out a folder of its own" in said
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_stopped_before_anything_could_be_saved_it_does_not_say_that_it_was(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store_path: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("fastbot.ablation.running.Runner.run", lambda runner: False)
+    with pytest.raises(SystemExit) as left:
+        main(list(map(str, ablate(store_path, tmp_path / "out"))))
+    assert left.value.code == 0
+    assert "stopped; no training had anything to save yet. The same command goes on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("precision", "times"), [("precision.kind=fp16", 1), ("precision.kind=fp32", 0)])
@@ -183,6 +228,6 @@ def test_a_training_that_fails_ends_the_ablation(store_path: Path, tmp_path: Pat
     for sample_id in range(len(split)):
         flip_bytes(split, sample_id)
     printed = fastbot(*ablate(damaged, tmp_path / "out"), code=1)
-    assert "error: training ResNet-152-D, seed 0 failed with exit code 1. The end of" in printed
+    assert "error: training ResNet-152-D (resnet18d), seed 0 failed with exit code 1. The end of" in printed
     assert "is damaged: the crc32" in printed
     assert "To see it again:\n    fastbot train bot-resnet152d-teacher" in printed

@@ -15,6 +15,7 @@ from datasets_tools.conversion.convert import ConvertOptions, convert
 from datasets_tools.sources.demo import DemoSource
 from datasets_tools.store import Store
 from fastbot.cli import main
+from fastbot.runs import RunFolder
 from pipelines.backends import choose
 
 
@@ -145,6 +146,57 @@ def test_flipped_bytes_are_named_by_sample(
     said = error(capsys, 1, *arguments)
     assert "sample 5 (" in said
     assert "is damaged: the crc32 of its bytes" in said
+
+
+def test_a_second_training_in_the_same_run(
+    capsys: pytest.CaptureFixture[str], trained: Path, store_path: Path, tiny_recipe: Path
+) -> None:
+    with RunFolder(trained).locked():
+        for more in (["--resume"], []):
+            assert "another training is at work in" in error(capsys, 1, *train(tiny_recipe, store_path, trained, *more))
+        with pytest.raises(SystemExit) as left:  # who reads is not kept out
+            main(["eval", str(trained), "--data", str(store_path), "--backend", "torch"])
+        assert left.value.code == 0
+
+
+def test_a_damaged_summary_does_not_keep_from_scoring(
+    capsys: pytest.CaptureFixture[str], trained: Path, store_path: Path
+) -> None:
+    (trained / "summary.json").write_text("{")
+    with pytest.raises(SystemExit) as left:
+        main(["eval", str(trained), "--data", str(store_path), "--backend", "torch"])
+    printed = capsys.readouterr()
+    assert left.value.code == 0
+    assert "warning: " in printed.err
+    assert "summary.json is damaged" in printed.err
+    assert "top-1" in printed.out
+
+
+def test_a_file_called_like_another_format_is_wrong_usage(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
+    said = error(capsys, 2, "export", trained, "--to", "onnx", "--out", trained / "a.pth")
+    assert "a.pth: the name of a file for onnx ends in .onnx. Call it a.onnx" in said
+
+
+def test_what_is_already_something_is_not_written_into(
+    capsys: pytest.CaptureFixture[str], trained: Path, store_path: Path, tiny_recipe: Path
+) -> None:
+    said = error(capsys, 1, *train(tiny_recipe, store_path, store_path))
+    assert f"{store_path} is a store: nothing else is written into it" in said
+    for out, kind in ((store_path, "a store"), (trained, "a run")):
+        said = error(capsys, 1, "eval", trained, "--data", store_path, "--out", out)
+        assert f"{out} is {kind}: nothing else is written into it" in said
+
+
+def test_resuming_says_where_there_is_nothing_to_resume(
+    capsys: pytest.CaptureFixture[str], store_path: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    said = error(capsys, 1, *train(tiny_recipe, store_path, tmp_path / "absent", "--resume"))
+    assert "absent is not there: nothing to --resume" in said
+    (tmp_path / "empty").mkdir()
+    said = resumed(capsys, *train(tiny_recipe, store_path, tmp_path / "empty", "epochs=3 steps"))
+    assert "start     training tiny" in said
+    assert "has no checkpoint yet: starting from the beginning" in said
+    assert "warning: --resume: " in said
 
 
 def test_a_checkpoint_of_another_recipe(
@@ -286,6 +338,5 @@ def test_milestones_beyond_the_end_are_pointed_out(
     overrides = ("schedule.kind=step", "schedule.milestones=[1, 30]", "epochs=2")
     with pytest.raises(SystemExit):
         main(train(tiny_recipe, store_path, tmp_path / "run", *overrides))
-    said = capsys.readouterr().out
-    assert "schedule.milestones has 30 epochs, beyond the end at 2 epochs" in said
-    assert "has 1 epochs" not in said
+    said = capsys.readouterr().err
+    assert f"warning: schedule.milestones has 30 epochs in recipe {tiny_recipe}, not before its end at 2 epochs" in said

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,17 @@ from fastbot.ablation import children
 from fastbot.ablation.children import Child, locked, shared_cpus
 from fastbot.ablation.progress import last_reading
 from fastbot.ablation.trainings import Changes, Training, plan_trainings, select_rows
-from fastbot.errors import RunError
+from fastbot.errors import RecipeError, RunError
 from fastbot.suite_files import load_suite
 
 
 def training(out: Path) -> Training:
     suite = load_suite("table6")
     return plan_trainings(suite, select_rows(suite, ["Efficient"]), 1, Changes(), out)[0]
+
+
+def never(line: str) -> None:
+    pytest.fail(f"nobody was to be told: {line}")
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
@@ -33,7 +38,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
 
 def test_a_failed_training_shows_the_end_of_its_log_and_its_command(tmp_path: Path) -> None:
     options = ["--data", str(tmp_path / "no store")]
-    with locked(tmp_path / "out") as lock:
+    with locked(tmp_path / "out", never) as lock:
         child = Child(training(tmp_path / "out"), options, sorted(os.sched_getaffinity(0)), lock)
         wait_for(lambda: child.exit_code() is not None)
     assert child.exit_code() == 1
@@ -44,8 +49,19 @@ def test_a_failed_training_shows_the_end_of_its_log_and_its_command(tmp_path: Pa
     assert child.log.read_text().startswith("$ fastbot train bot-resnet50d seed=0")
 
 
+def test_what_a_wrong_recipe_ends_in_is_no_training_to_go_on_with(tmp_path: Path) -> None:
+    wrong = replace(training(tmp_path / "out"), arguments=("bot-resnet50d", "epochs=many"))
+    with locked(tmp_path / "out", never) as lock:
+        child = Child(wrong, ["--data", str(tmp_path)], sorted(os.sched_getaffinity(0)), lock)
+        wait_for(lambda: child.exit_code() is not None)
+    failure = child.failure()
+    assert isinstance(failure, RecipeError)
+    assert "goes on from here" not in str(failure)
+    assert "Put that right" in str(failure)
+
+
 def test_a_training_is_asked_to_stop_and_killed(tmp_path: Path) -> None:
-    with locked(tmp_path) as lock:
+    with locked(tmp_path, never) as lock:
         for end, name in ((Child.ask_to_stop, "SIGTERM"), (Child.kill, "SIGKILL")):
             child = Child(training(tmp_path), ["--data", "x"], [min(os.sched_getaffinity(0))], lock)
             end(child)
@@ -58,15 +74,18 @@ def test_a_folder_is_locked_as_long_as_a_process_that_has_the_descriptor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(children, "_LOCK_PATIENCE_S", 0.0)
-    with locked(tmp_path) as lock:
+    told: list[str] = []
+    with locked(tmp_path, never) as lock:
         left_behind = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))
-        with pytest.raises(RunError, match="another `fastbot ablate` is at work in"), locked(tmp_path):
+        with pytest.raises(RunError, match="another `fastbot ablate` is at work in"), locked(tmp_path, told.append):
             pass
-    with pytest.raises(RunError, match="or a training that one left behind"), locked(tmp_path):
+    assert len(told) == 1
+    assert told[0].startswith("waiting   up to 0 s for another `fastbot ablate`")
+    with pytest.raises(RunError, match="or a training that one left behind"), locked(tmp_path, told.append):
         pass
     left_behind.kill()
     left_behind.wait()
-    with locked(tmp_path):
+    with locked(tmp_path, never):
         pass
 
 
@@ -74,7 +93,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(RunError, match=r"file/out cannot be made: .* Choose another --out"),
-        locked(tmp_path / "file" / "out"),
+        locked(tmp_path / "file" / "out", never),
     ):
         pass
 

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from fastbot.ablation.comparison import compare
-from fastbot.ablation.picture import difference_limits, draw, draw_differences
+from fastbot.ablation.picture import difference_limits, draw, draw_differences, draw_scores
 from fastbot.ablation.records import Ablation
 from fastbot.ablation.report import GREY_NOTE, markdown, notes, table
 from fastbot.ablation.trainings import Changes
@@ -39,6 +39,38 @@ def test_one_seed_has_no_intervals() -> None:
     text = markdown(trained({"Efficient": (0.80,), "+ cosine decay": (0.83,), "+ label smoothing": ()}))
     assert cells(text, "+ cosine decay")[2:5] == ["83.00", "+3.00", "+3.00"]
     assert cells(text, "+ label smoothing")[2:5] == ["not finished", "", ""]
+
+
+ONE_SEED = {"Efficient": (0.80,), "+ cosine decay": (0.83,)}
+
+
+def test_with_one_seed_nothing_speaks_of_deviations_and_intervals() -> None:
+    found = trained(ONE_SEED)
+    shown = [markdown(found), printed(found, 80), printed(found, 200)]
+    assert not [text for text in shown if "±" in text or "std" in text]
+    assert "over 1 seed: without a second there is neither a deviation nor an interval" in shown[0]
+    assert "95 %" not in shown[0]
+    axes = Figure().subplots()
+    draw_differences(axes, compare(found))
+    assert "interval" not in " ".join(axes.get_legend_handles_labels()[1])
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_every_column_of_the_papers_says_so(width: int) -> None:
+    shown = printed(trained(TABLE), width)
+    assert shown[: shown.index("Efficient")].count("paper:") == 3
+    assert markdown(trained(TABLE)).count("paper: ") == 3
+
+
+@pytest.mark.parametrize("suite", ["table4", "table5", "table6", "rsb"])
+def test_what_is_not_finished_and_epochs_in_steps_stand_in_one_line(suite: str) -> None:
+    full = wide_apart(suite)
+    last = full.rows[-1].model_copy(update={"seeds": {}, "epochs": "40 steps"})
+    shown = printed(full.model_copy(update={"rows": (*full.rows[:-1], last)}), 80)
+    assert max(map(len, shown.splitlines())) <= 80
+    (line,) = (line for line in shown.splitlines() if line.startswith(last.label + " "))
+    assert "40 steps" in line
+    assert "not finished" in line
 
 
 def test_what_is_not_verified_is_marked() -> None:
@@ -152,6 +184,14 @@ def test_the_picture_can_be_opened(scores: dict[str, tuple[float, ...]], tmp_pat
     with Image.open(tmp_path / "ablation.png") as picture:
         assert picture.width > picture.height > 200
         assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 50
+
+
+def test_the_picture_says_which_rows_are_not_finished() -> None:
+    left, right = Figure().subplots(1, 2)
+    draw_scores(left, compare(trained({"Efficient": (0.8, 0.9), "+ cosine decay": (), "+ label smoothing": (0.7,)})))
+    assert [(text.get_text(), text.get_position()[1]) for text in left.texts] == [("not finished", 1)]
+    draw_scores(right, compare(trained(TABLE)))
+    assert not right.texts
 
 
 def test_an_interval_of_two_seeds_does_not_squeeze_the_points() -> None:

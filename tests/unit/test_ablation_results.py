@@ -11,7 +11,7 @@ from fastbot.ablation.records import Ablation, asked_for
 from fastbot.ablation.results import FILE_NAME, Ledger, read_ablation, read_run, resume, write_ablation
 from fastbot.ablation.trainings import Changes, Training, plan_trainings, select_rows
 from fastbot.errors import RunError
-from fastbot.recipe_files import write_recipe
+from fastbot.recipe_files import load_recipe, write_recipe
 from fastbot.suite_files import load_suite
 
 ROWS = ("Efficient", "+ cosine decay")
@@ -69,9 +69,9 @@ def test_a_run_of_another_recipe_or_store_is_refused(tmp_path: Path) -> None:
     finish(training, store_digest="another")
     with pytest.raises(RunError, match=r"holds a training on another store than that of Efficient, seed 0\. Remove"):
         read_run(training, STORE.digest, "here")
-    recipe = training.recipe.model_copy(update={"seed": 5})
+    recipe = load_recipe(training.arguments[0], ["seed=0", "epochs=7"])
     (training.folder / "recipe.toml").write_text(write_recipe(recipe))
-    with pytest.raises(RunError, match="holds a training by another recipe"):
+    with pytest.raises(RunError, match=r"another recipe than that of Efficient, seed 0: epochs is 120 .*, was 7"):
         read_run(training, STORE.digest, "here")
 
 

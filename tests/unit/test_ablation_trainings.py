@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,6 +101,43 @@ def test_the_kind_that_an_override_sets_decides_what_there_is() -> None:
 def test_overrides_that_fit_no_row_are_refused(changes: Changes, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         plan(changes=changes)
+
+
+def told(changes: Changes, suite: str = "table6") -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        plan(suite=suite, changes=changes)
+    return [str(warning.message) for warning in caught]
+
+
+def test_a_key_without_effect_in_some_rows_is_as_it_should_be() -> None:
+    assert not told(Changes(overrides=("loss.smoothing=all",)))
+    assert not told(Changes(overrides=("optimizer.base_learning_rate=0.2",), scale_epochs=0.5))
+
+
+def test_a_key_without_effect_in_every_row_is_told_of_once() -> None:
+    (line,) = told(Changes(overrides=("loss.smoothing=all",)), "table5")
+    assert line.startswith(
+        "loss.smoothing has no effect in any training that it is given for: loss.label_smoothing is 0.0"
+    )
+    both = Changes(overrides=("optimizer.learning_rate=0.1", "optimizer.scaling=sqrt"))
+    assert [line.split()[0] for line in told(both)] == ["optimizer.scaling"]
+    teachers = Changes(teacher_overrides=("loss.smoothing=all", "loss.label_smoothing=0"))
+    assert [line.split()[0] for line in told(teachers)] == ["loss.smoothing"]
+
+
+def test_an_override_given_twice_counts_once_and_the_last_of_a_key_holds() -> None:
+    changes = Changes(overrides=("epochs=3", "epochs=3"), teacher_overrides=("epochs=1", "compile=false", "epochs = 2"))
+    assert changes.overrides == ("epochs=3",)
+    assert changes.teacher_overrides == ("compile=false", "epochs = 2")
+
+
+def test_a_teacher_of_another_model_is_not_called_by_the_packaged_ones() -> None:
+    changes = Changes(teacher_overrides=("model.name=resnet18d",))
+    assert [str(training) for training in plan(DISTILLED, changes=changes)] == [
+        "ResNet-152-D (resnet18d), seed 0",
+        "+ distill w/o mixup, seed 0",
+    ]
 
 
 def test_a_suite_without_teachers_has_no_overrides_of_theirs() -> None:

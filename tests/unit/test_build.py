@@ -7,10 +7,12 @@ import torch
 from batches import random_batch
 from torch import nn
 
-from fastbot.build import compiled, criterion_of
+from fastbot.build import compiled, criterion_of, trained_model_on
 from fastbot.criteria import Criterion
 from fastbot.distillation import Normalization, Teacher
+from fastbot.errors import FastbotError, ModelError, RecipeError
 from fastbot.recipe import Recipe
+from fastbot.recipe_files import load_recipe
 from fastbot.specs import Duration, PrecisionSpec, TeacherSpec
 from fastbot.teachers import weights_digest
 from pipelines.spec import BOT_MEAN, BOT_STD
@@ -83,3 +85,53 @@ def test_a_compiled_model_keeps_its_own_names(graphs: list[torch.fx.GraphModule]
     assert len(graphs) == 1
     assert list(model.state_dict()) == names
     assert compiled(recipe(), model) is model
+
+
+ANY = ("model.zero_gamma=false", "model.init=default")
+SQUEEZE = ("model.name=torchvision:squeezenet1_1", *ANY)
+SMALL = ("model.name=resnet18d", "data.crop_size=32", "data.eval.crop_size=32")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "said"),
+    [
+        ((*SMALL, "data.global_batch_size=1"), RecipeError, "data.global_batch_size is 1, so that"),
+        ((*SMALL, "data.global_batch_size=32", "micro_batches=32"), RecipeError, "micro_batches is 32, so that"),
+        ((*SMALL, "model.bn_batch=1"), RecipeError, "model.bn_batch is 1, so that .* They need at least 2 pictures"),
+        (("model.name=inception_v3", *ANY, "data.crop_size=33"), ModelError, "Choose data.crop_size of at least 75"),
+        (
+            (*SQUEEZE, "data.crop_size=96", "data.eval.crop_size=8"),
+            ModelError,
+            "does not take pictures of 8 px .* Choose data.eval.crop_size of at least [0-9]+$",
+        ),
+        (
+            (*SQUEEZE, "data.crop_size=96", "data.size_ramp={start_size=8}"),
+            ModelError,
+            "Choose data.size_ramp.start_size of at least [0-9]+$",
+        ),
+        (
+            ("model.name=timm:vit_tiny_patch16_224", *ANY, "data.crop_size=33"),
+            ModelError,
+            "Choose another data.crop_size",
+        ),
+    ],
+)
+def test_pictures_that_a_network_does_not_take_are_refused_by_key(
+    overrides: tuple[str, ...], error: type[FastbotError], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        trained_model_on(load_recipe("demo", overrides), NUM_CLASSES, torch.device("cpu"), world_size=1)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data.global_batch_size=1",),  # the last batch norms still see 2 x 2 pixels
+        ("model.bn_batch=sync", "data.crop_size=32", "data.global_batch_size=2"),
+        ("model.bn_batch=2", "data.crop_size=32"),
+    ],
+)
+def test_few_pictures_are_taken_where_there_are_values_enough(overrides: tuple[str, ...]) -> None:
+    recipe = load_recipe("demo", ["model.name=resnet18d", "data.crop_size=64", *overrides])
+    ranks = 2 if recipe.model.bn_batch == "sync" else 1
+    assert trained_model_on(recipe, NUM_CLASSES, torch.device("cpu"), world_size=ranks).training

@@ -169,3 +169,11 @@ def test_an_unknown_name_is_told_with_those_that_are_there(tmp_path: Path) -> No
     there = "There are: best, last, step-00000001, step-00000002$"
     with pytest.raises(CheckpointError, match=rf"bset is not there: .* no checkpoint of that name\. {there}"):
         folder.load("bset")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../..", "/", "last/"])
+def test_what_is_no_name_is_no_checkpoint(name: str, tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path / "run" / "checkpoints")
+    folder.save(1, model(), {"step": 1}, identity(), best=False)
+    with pytest.raises(CheckpointError, match=r"^checkpoint '.*' is not there: .* There are: last, step-00000001$"):
+        folder.load(name)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 
 import pytest
 
-from fastbot.cli import main
+from fastbot import cli
+from fastbot.cli import _show_log, main
 
 LOG = logging.getLogger("pipelines")
 
@@ -43,3 +45,26 @@ def test_what_two_pipelines_say_alike_is_said_once(capsys: pytest.CaptureFixture
 def test_other_ranks_only_warn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     assert _logged(capsys) == "a warning\n"
+
+
+def _warned(file: str, category: type[Warning]) -> list[str]:
+    """Return which warnings, of one that a file of this name gives, are left to Python's own way of showing them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _show_log()
+        warnings.warn_explicit("mind this", category, file, 7)
+    return [f"{warning.filename}: {warning.message}" for warning in caught]
+
+
+def test_a_warning_for_people_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["recipes", "demo", "loss.smoothing=all", "loss.label_smoothing=0"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: loss.smoothing has no effect in recipe demo: ")
+    assert _warned(cli.__file__, UserWarning) == []
+    assert capsys.readouterr().err == "warning: mind this\n"
+
+
+def test_other_warnings_say_where_they_are_from() -> None:
+    assert _warned("/site/other.py", UserWarning) == ["/site/other.py: mind this"]
+    assert _warned(cli.__file__, DeprecationWarning) == [f"{cli.__file__}: mind this"]

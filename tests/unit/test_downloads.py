@@ -92,3 +92,10 @@ def test_who_is_offline_by_choice_is_not_asked(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(downloads, "check_reachable", asked)
     of_hub("nobody/has-this@v1").prepare("weights")
+
+
+def test_an_endpoint_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "hub.mirror")
+    with pytest.raises(OSError, match=r"HF_ENDPOINT makes it hub\.mirror/nobody/has-this, .* begin it with https://"):
+        of_hub("nobody/has-this").prepare("weights")

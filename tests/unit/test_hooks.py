@@ -51,6 +51,22 @@ def test_metrics_are_read_every_n_steps_and_at_the_end(store: Store, tiny_recipe
     assert all(record["images_per_s"] > 0 for record in run.records() if record["kind"] == "train")
 
 
+def test_a_last_evaluation_of_nan_fails_the_run(
+    store: Store, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+
+    def evaluate(self: Trainer) -> dict[str, float]:
+        steps.append(self.step)
+        return {"loss": math.nan, "top1": 0.0, "top5": 0.0}
+
+    monkeypatch.setattr(Trainer, "evaluate", evaluate)
+    with pytest.raises(RunError, match="the validation loss is nan at the end, step 8"):
+        train(store, tiny_recipe, tmp_path / "run")
+    assert steps == [4, 8]  # training may recover from an earlier one
+    assert RunFolder(tmp_path / "run").checkpoints.load().state["step"] == 4
+
+
 def test_a_stop_loses_no_reading(store: Store, tiny_recipe: Path, tmp_path: Path) -> None:
     """The reading of the very step at which a run stops is reported before the checkpoint is written."""
     with pytest.raises(Stopped, match="stopped at step 3; continue with --resume"):

@@ -129,3 +129,23 @@ def test_what_a_run_keeps_is_read_in_silence(overrides: list[str], tmp_path: Pat
 def test_one_rank_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     assert not told("bot-baseline", ["loss.smoothing=all"])
+
+
+def test_milestones_that_training_does_not_reach_are_told_of(tmp_path: Path) -> None:
+    (line,) = told(write(tmp_path / "mine.toml", HEAD + 'schedule = { kind = "step", milestones = [1, 9] }\n'))
+    assert line.startswith("schedule.milestones has 9 epochs in recipe ")
+    (line,) = told("bot-baseline", ["epochs=60"])
+    assert line == (
+        "schedule.milestones has 60 epochs, 90 epochs in recipe bot-baseline, not before its end at 60 epochs: "
+        "that has no effect. Change schedule.milestones, or epochs"
+    )
+    assert told("bot-baseline", ['schedule.milestones=["9 steps", 30]']) == []  # another unit: nobody can say yet
+    assert told("bot-baseline") == told("bot-baseline", ["epochs=91"]) == told("demo", ["epochs=1"]) == []
+
+
+def test_who_switches_an_average_on_by_half_is_told_the_other_half() -> None:
+    (line,) = told("demo", ["ema.every=2"])
+    assert "ema.every switches the moving average of the weights on" in line
+    assert "with ema.decay 0.9999" in line
+    assert told("demo", ["ema.every=2", "ema.decay=0.99"]) == told("demo", ["ema.decay=0.99"]) == []
+    assert told("rsb-a2", ["ema={decay=0.99, every=2}"]) == []

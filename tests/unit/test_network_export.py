@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -252,9 +254,39 @@ def test_what_raises_leaves_nothing_aside(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
+def test_of_two_at_once_the_last_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with whole_or_absent(tmp_path / "folder") as first:
+        first.mkdir()
+        (first / "first").touch()
+        monkeypatch.setattr("os.getpid", os.getppid)  # another process, and one that is there
+        with whole_or_absent(tmp_path / "folder") as second:
+            second.mkdir()
+            (second / "second").touch()
+        monkeypatch.undo()
+        assert names_in(tmp_path / "folder") == ["second"]
+    assert names_in(tmp_path) == ["folder"]
+    assert names_in(tmp_path / "folder") == ["first"]
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from fastbot.interchange.aside import whole_or_absent
+with whole_or_absent(Path(sys.argv[1])) as aside:
+    aside.mkdir()
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
 def test_what_a_kill_left_aside_is_in_nobodys_way(tmp_path: Path) -> None:
-    (tmp_path / ".writing-folder").mkdir()
-    (tmp_path / ".writing-folder" / "half").touch()
+    killed = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path / "folder"], stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    with killed.stdout as told:
+        assert told.readline() == "writing\n"
+        killed.kill()
+        killed.wait()
+    assert names_in(tmp_path) != []
     with whole_or_absent(tmp_path / "folder") as aside:
         aside.mkdir()
         (aside / "whole").touch()

@@ -279,6 +279,8 @@ def test_without_network_a_file_is_the_way(tmp_path: Path) -> None:
     assert caught.value.__notes__ == [f"Or bring the file alone: fastbot import {SHUFFLENET} --weights FILE"]
     with pytest.raises(ModelError, match="nobody publishes weights of fastbot's resnet50v1. Give a file with --w"):
         imported(tmp_path, "resnet50v1")
+    with pytest.raises(ModelError, match="^resnet50 does not say whose it is: take torchvision:resnet50 or timm:resn"):
+        imported(tmp_path, "resnet50")
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,14 @@ def test_a_librarys_network_comes_with_its_weights_and_numbers(
         torch.testing.assert_close(network(images), original(images), rtol=0, atol=0)
 
 
+def test_who_is_offline_by_choice_is_reminded() -> None:
+    with pytest.raises(ModelError, match="are not in the library's cache, and HF_HUB_OFFLINE keeps it from the netw"):
+        find_pretrained(RESNET).load()
+
+
 @pytest.mark.parametrize("name", [SQUEEZENET, RESNET])
-def test_without_cache_and_network_the_error_says_so(name: str) -> None:
+def test_without_cache_and_network_the_error_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     message = (
         rf"the weights of {name} \(\w+\.\w+\) cannot be loaded: .*[^.]\. The library fetches them over the network"
     )

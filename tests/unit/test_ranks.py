@@ -6,6 +6,11 @@ from pipelines.errors import SpecError
 from pipelines.ranks import check_rank, check_world_size, positions_of_rank
 
 
+def test_one_row_is_for_one_rank() -> None:
+    with pytest.raises(SpecError, match="evenly: it takes 1 rank;"):
+        check_world_size(2, 1, 1)
+
+
 def test_ranks_take_every_rth_position() -> None:
     assert positions_of_rank(3, rank=1, world_size=4).tolist() == [1, 5, 9]
 

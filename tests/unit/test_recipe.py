@@ -107,6 +107,9 @@ def test_the_learning_rate_follows_the_global_batch_unless_given() -> None:
         ("schedule.kind=constant", r"kind is .constant. .*: choose step, cosine, timm_cosine or linear$"),
         ("data.mix={alpha=1}", r"^data\.mix has no kind \(bot-baseline\): choose none, mixup,"),
         ("data.eval.crop_size=300", r"resize_size is 256, smaller than crop_size 300"),
+        ("clip.value=2", r"^clip\.value is not a recipe key .*: value is a kind\. Write clip\.kind=value$"),
+        ("nope.x=3", r"nope is not a recipe key \(bot-baseline\)\. The keys outside of tables are name, about, seed"),
+        ("parent=demo", r"^override 'parent=demo': a parent is for recipe files\. Name the recipe itself: demo$"),
         ("nothing", r"not of the form key\.sub=value"),
         ("name.first=x", r"name is not a table"),
     ],
@@ -155,6 +158,23 @@ def test_a_key_is_named_as_it_is_written_whatever_the_kind(overrides: list[str],
 def test_another_kind_drops_the_keys_of_the_old_one() -> None:
     recipe = load_recipe("bot-baseline", ["schedule.kind=cosine", "schedule.warmup=3"])
     assert (recipe.schedule.kind, recipe.schedule.warmup) == ("cosine", Duration(value=3))
+
+
+def test_a_pattern_and_no_name_are_no_recipes(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"^bot-\* is a pattern, .* `fastbot recipes 'bot-\*'` lists what it fits$"):
+        load_recipe("bot-*")
+    with pytest.raises(RecipeError, match="there is no recipe without a name"):
+        load_recipe("")
+    file = tmp_path / "mine[1].toml"
+    file.write_text('name = "mine"\nabout = "x"\nepochs = 1\n')
+    assert load_recipe(str(file)).name == "mine"
+
+
+def test_a_parent_with_a_parent_says_what_to_begin_with(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\nabout = "x"\nparent = "bot-resnet50d-distill"\n')
+    with pytest.raises(RecipeError, match="Begin with the whole of it: fastbot recipes bot-resnet50d-distill > mine"):
+        load_recipe(str(file))
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fastbot import runs
 from fastbot.errors import RunError
 from fastbot.recipe_files import load_recipe
 from fastbot.runs import RunFolder, build_journal
@@ -29,6 +30,49 @@ def test_an_existing_run_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="already holds a run. Continue it with --resume, or choose another --out"):
         run.create(load_recipe("bot-baseline"), [], resume=False)
     assert run.recipe().name == "demo"
+
+
+def test_a_training_keeps_others_out_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_LOCK_PATIENCE_S", 0.0)
+    run, other = created(tmp_path / "run"), RunFolder(tmp_path / "run")
+    with run.locked():
+        with pytest.raises(RunError, match="another training is at work in .*run. Wait for it, end it"):
+            other.check_idle()
+        with pytest.raises(RunError, match="another training is at work"), other.locked():
+            pass
+        assert other.recipe().name == "demo"  # who reads is free to
+    other.check_idle()
+
+
+def test_what_is_not_there_is_not_resumed(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="absent is not there: nothing to --resume"):
+        RunFolder(tmp_path / "absent").check_free(resume=True)
+    RunFolder(tmp_path).check_free(resume=True)
+
+
+@pytest.mark.parametrize(("file", "kind"), [("manifest.json", "a store"), ("ablation.json", "an ablation")])
+@pytest.mark.parametrize("resume", [True, False])
+def test_nothing_is_trained_into_other_things(file: str, kind: str, resume: bool, tmp_path: Path) -> None:
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(RunError, match=f"is {kind}: nothing else is written into it. Choose another --out"):
+        RunFolder(tmp_path).check_free(resume=resume)
+
+
+def test_an_ablation_names_its_trainings(tmp_path: Path) -> None:
+    (tmp_path / "ablation.json").write_text("{}")
+    with pytest.raises(RunError, match="it is an ablation. Give one of its trainings, .*/RECIPE/seed-K$"):
+        RunFolder(tmp_path).recipe()
+    created(tmp_path / "bot-efficient" / "seed-0")
+    with pytest.raises(RunError, match="RECIPE/seed-K, such as .*/bot-efficient/seed-0$"):
+        RunFolder(tmp_path).recipe()
+
+
+@pytest.mark.parametrize("content", ["{", "3", "\x80"])
+def test_a_damaged_summary_is_named(content: str, tmp_path: Path) -> None:
+    run = created(tmp_path / "run")
+    (run.path / "summary.json").write_text(content, encoding="latin-1")
+    with pytest.raises(RunError, match=r"run/summary\.json is damaged: .* Remove it"):
+        run.summary()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

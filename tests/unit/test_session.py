@@ -44,6 +44,17 @@ TRAINED = "trained     val top-1 50.00% at the end, best 60.00%"
             ["model.name=resnet18v1", "data.crop_size=64"],
             ["paper       76.21%, on its own data, for bot-efficient as published; 2 keys differ here"],
         ),
+        (
+            "bot-efficient",
+            ["name=mine", "model.name=resnet18v1"],
+            ["paper       76.21%, on its own data, for bot-efficient as published; 1 key differs here"],
+        ),
+        (
+            "bot-efficient",
+            ["name=demo", "model.name=resnet18v1"],
+            ["paper       76.21%, on its own data, for bot-efficient as published; 1 key differs here"],
+        ),
+        ("bot-efficient", ["name=mine"], ["paper       76.21%, on its own data"]),
         ("demo", ["epochs=2"], []),
     ],
 )

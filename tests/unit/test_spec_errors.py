@@ -71,6 +71,10 @@ def test_a_wrong_value_is_named_as_it_is_written(values: Any, line: str) -> None
             "or choose kind rand",
         ),
         (
+            {"mix": {"kind": "mixup", "cutmix": 1}},
+            "mix.cutmix is not a field (my.toml): cutmix is a kind. Write mix.kind=cutmix",
+        ),
+        (
             {"mix": {"kind": "none", "alpha": 1}},
             "mix.alpha has no meaning where mix.kind is none (my.toml): leave it out, or choose kind mixup or cutmix",
         ),
@@ -82,7 +86,7 @@ def test_an_unknown_key_says_which_was_meant(values: Any, line: str) -> None:
 
 def test_what_nothing_resembles_is_answered_with_the_list() -> None:
     assert explained({"zzz": 1}) == (
-        f"zzz is not a field (my.toml). The keys of a spec are {', '.join(DataSpec.model_fields)}"
+        f"zzz is not a field (my.toml). The keys outside of tables are {', '.join(DataSpec.model_fields)}"
     )
 
 
