@@ -1,8 +1,9 @@
 """Results as JSON lines, one a result, with the conditions it was measured under.
 
 A line has `benchmark`, `case`, `peer`, the figure under its unit's name (`images_per_s`, `seconds`, ...), `unit`,
-`spread`, `ratio`, `ratio_spread`, `repeats`, the `samples` and `ratios` of all rounds, `notes`, `details`, `device`,
-`versions`, `commit`, and `conditions`: all else that it depends on.
+`spread`, `noisy`, `ratio`, `ratio_spread`, `repeats`, the `samples` and `ratios` of all rounds, `notes`, `details`,
+`device`, `versions`, `commit`, and `conditions`: all else that it depends on, among it `cpu` and `gpu`, whichever of
+them `device` is the name of.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import machine
+from benchmarks import hardware, machine, watching
 from benchmarks.measure import Result
 from benchmarks.units import UNITS
 from fastbot.errors import RunError
@@ -40,7 +43,7 @@ class Line:
 
     Attributes:
         result: what was measured.
-        device: the GPU, or the processor.
+        device: the name of what it was measured on: a GPU, or the processor.
         versions: of the packages that matter, by name.
         commit: of this repository.
         conditions: all else, by name; among it what the rung was set to.
@@ -68,6 +71,7 @@ class Line:
                 UNITS[result.unit].key: result.value,
                 "unit": result.unit,
                 "spread": result.spread,
+                "noisy": result.is_noisy,
                 "ratio": _finite(result.ratio),
                 "ratio_spread": _finite(result.ratio_spread),
                 "repeats": len(result.samples),
@@ -126,43 +130,44 @@ def load(file: Path) -> list[Line]:
     return lines
 
 
-def append(results: Sequence[Result], settings: Mapping[str, Any], json_file: Path) -> None:
+def append(
+    results: Sequence[Result], settings: Mapping[str, Any], json_file: Path, *, device: torch.device | str = "cpu"
+) -> None:
     """Append one line per result to a file, with the conditions of now.
 
     Args:
         results: of one rung.
         settings: what it was set to, by name.
         json_file: where lines go; its folder is made.
+        device: that the rung runs on; a result's own `details["device"]` stands before it.
     """
-    device, versions, commit = _device(), _versions(), _commit()
+    versions, commit = _versions(), _commit()
     conditions = {**_conditions(), **settings}
+    found = []
+    for result in results:
+        own = torch.device(result.details.get("device", device))
+        found.append(Line(result, hardware.name_of(own), versions, commit, {**conditions, "device": own.type}))
     json_file.parent.mkdir(parents=True, exist_ok=True)
     with json_file.open("a") as out:
-        out.writelines(Line(result, device, versions, commit, conditions).json() + "\n" for result in results)
+        out.write("".join(f"{line.json()}\n" for line in found))  # at once: a rung that is killed leaves whole lines
 
 
 def _conditions() -> dict[str, Any]:
     return {
         "cores": cores(),
         "python": platform.python_version(),
-        "machine": machine.between(_STARTED, machine.read()),
-        "command": " ".join([_program(Path(sys.argv[0])), *sys.argv[1:]]),
+        "cpu": hardware.cpu_model(),
+        "gpu": hardware.gpu(),
+        "machine": {**machine.between(_STARTED, machine.read()), "during": watching.summary()},
+        "command": shlex.join([*_program(Path(sys.argv[0])), *sys.argv[1:]]),
     }
 
 
-def _program(path: Path) -> str:
-    return f"python -m {path.parent.name}" if path.name == "__main__.py" else path.name
+def _program(path: Path) -> list[str]:
+    return ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
 
 
-def _device() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
+@cache
 def _versions() -> dict[str, str]:
     return {name: version for name in _PACKAGES if (version := _version(name))}
 
@@ -174,6 +179,7 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+@cache  # what runs is what was imported, whatever is checked out meanwhile
 def _commit() -> str:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)

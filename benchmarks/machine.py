@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.hardware import query
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # What is asked of `nvidia-smi`, and what it is called here.
@@ -92,30 +93,27 @@ def _process_s(pid: int) -> float:
     return sum(map(int, fields[11:15])) / _TICKS_PER_S  # utime, stime, and those of children that have ended
 
 
-def _shown() -> dict[str, Any]:
-    shown: dict[str, Any] = {"load_1min": round(os.getloadavg()[0], 2)}
-    if clocks := _cpu_mhz():
-        shown["cpu_mhz"] = clocks
+def shown_by_cpu() -> dict[str, Any]:
+    """Return `cpu_mhz`, the lowest and the highest of all cores, and `cpu_celsius`, as far as they can be read."""
+    shown: dict[str, Any] = {}
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    if clocks := [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]:
+        shown["cpu_mhz"] = {"lowest": round(min(clocks)), "highest": round(max(clocks))}
     zones = Path("/sys/class/thermal").glob("thermal_zone*/temp")
     if celsius := [int(text) / 1000 for zone in zones if (text := _text(zone)).lstrip("-").isdigit()]:
         shown["cpu_celsius"] = max(celsius)
-    return shown | _gpus()
+    return shown
 
 
-def _cpu_mhz() -> dict[str, int]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    clocks = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
-    return {"lowest": round(min(clocks)), "highest": round(max(clocks))} if clocks else {}
+def _shown() -> dict[str, Any]:
+    found = gpus()
+    return {"load_1min": round(os.getloadavg()[0], 2), **shown_by_cpu(), **({"gpus": found} if found else {})}
 
 
-def _gpus() -> dict[str, Any]:
-    query = ["nvidia-smi", f"--query-gpu={','.join(_GPU_READINGS)}", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    rows = [[word.strip() for word in line.split(",")] for line in done.stdout.splitlines()]
-    return {"gpus": [dict(zip(_GPU_READINGS.values(), row, strict=True)) for row in rows]}
+def gpus() -> list[dict[str, str]]:
+    """Return what each GPU shows of `_GPU_READINGS`; empty where nothing can be read."""
+    rows = [[word.strip() for word in line.split(",")] for line in query(*_GPU_READINGS).splitlines()]
+    return [dict(zip(_GPU_READINGS.values(), row, strict=True)) for row in rows]
 
 
 def _text(file: Path) -> str:

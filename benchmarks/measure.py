@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks import watching
+
 # A spread beyond this says the machine was too noisy for the figure to be quoted alone.
 NOISY = 0.10
 
@@ -92,6 +94,11 @@ class Result:
         """(max - min) / median of the ratios: what is left of the noise when both cases meet the same machine."""
         return _spread(self.ratios)
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the samples differ too much for the figure to be quoted alone."""
+        return self.spread > NOISY
+
 
 def measure(
     benchmark: str,
@@ -120,6 +127,7 @@ def measure(
         for case in cases:
             count, took = _turn(case, times[case.name], synchronize)
             figures[case.name].append(count / took / case.per)
+        watching.look()
     return [
         compared(benchmark, case.name, peer, figures, unit) for case in cases for peer in (case.peer, *case.other_peers)
     ]

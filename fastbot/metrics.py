@@ -170,6 +170,7 @@ class CudaWaitClock:
 
     def seconds(self) -> float:
         """Return the total wait so far, without the few steps still in flight."""
+        self._read()
         return self._seconds
 
     def start_at(self, seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 from benchmarks.rungs.fresh_process import Answer, age_s
@@ -24,6 +25,13 @@ def example() -> Answer:
 def failing() -> Answer:
     """Fail."""
     return {"never": 1 // 0}
+
+
+def sleeping(seconds: float) -> Answer:
+    """Say so, and sleep."""
+    print("asleep", file=sys.stderr, flush=True)
+    time.sleep(seconds)
+    return {}
 
 
 def echoed(given: list[object]) -> Answer:

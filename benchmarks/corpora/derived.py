@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -25,7 +25,7 @@ from fastbot.errors import RunError
 
 # In kB. A bin reaches half-way, in logarithms, to its neighbours, and as far beyond the outermost.
 SIZE_BINS = (50, 75, 110, 160)
-# Pictures of a derived store; a bin that has fewer shows them again. Enough to make the start of an epoch vanish.
+# Pictures of a derived store; a bin that has fewer shows them again.
 NUM_PICTURES = 1000
 # Height and width of large pictures, of which there are so many different ones, of about 120 kB as web photographs are.
 LARGE = 750, 1000
@@ -63,17 +63,21 @@ def whole(split: Split) -> Corpus:
     return Corpus("", split, split)
 
 
-def by_size(split: Split, folder: Path) -> Iterator[Corpus]:
-    """Yield a corpus for each of `SIZE_BINS`, as stores in `folder`.
+def by_size(split: Split, folder: Path) -> list[Corpus]:
+    """Return a corpus for each of `SIZE_BINS`, as stores in `folder`.
 
     Raises:
-        RunError: a bin has no picture.
+        RunError: a bin has no picture; nothing is written then.
     """
-    for kilobytes, ids in size_bins(split.sizes).items():
-        if not len(ids):
-            raise RunError(f"{split.path}: has no picture of about {kilobytes} kB: measure a larger corpus, or no bins")
-        store = _written(_pictures(split, ids), folder / f"{kilobytes}", Policy(transcode=False))
-        yield Corpus(f"{kilobytes} kB", store, store)
+    bins = size_bins(split.sizes)
+    if empty := [kilobytes for kilobytes, ids in bins.items() if not len(ids)]:
+        raise RunError(f"{split.path}: has no picture of about {empty[0]} kB: measure a larger corpus, or no --bins")
+    return [_bin(split, kilobytes, ids, folder) for kilobytes, ids in bins.items()]
+
+
+def _bin(split: Split, kilobytes: int, ids: NDArray[np.int64], folder: Path) -> Corpus:
+    store = _written(_pictures(split, ids), folder / f"{kilobytes}", Policy(transcode=False))
+    return Corpus(f"{kilobytes} kB", store, store)
 
 
 def progressive(split: Split, folder: Path) -> Corpus:

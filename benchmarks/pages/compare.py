@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.pages.comparison import Change, Comparison, Shift, Verdict, compare
+from benchmarks.pages.comparison import Change, Comparison, Shift, Verdict, compare, differences
 from benchmarks.pages.measurements import gather
 from benchmarks.units import figure
 from fastbot.errors import RunError
@@ -26,7 +26,7 @@ _STYLES = {Verdict.better: "green", Verdict.worse: "red", Verdict.noise: "dim", 
 def table(comparison: Comparison) -> Table:
     """Return the measurements of both sets, a row each."""
     titles = ("case", "to", "unit", "before", "after", "x", "", "ratio before", "after", "x", "")
-    shown = Table(*titles, title="after / before; a verdict is of the ranges of all samples")
+    shown = Table(*titles, title="after / before; beyond noise: the ranges of all samples do not overlap")
     benchmark = ""
     for change in comparison.changes:
         result = change.after.result
@@ -53,27 +53,30 @@ def remarks(comparison: Comparison) -> list[str]:
     """Return, a line each, what a reader must know of two sets besides the figures."""
     said = [f"{name}: {old} before, {new} after" for name, (old, new) in comparison.conditions.items()]
     said += [
-        f"* {change.title}: not the same work: {_settings(change)}" for change in comparison.changes if change.differing
+        f"* {change.title}: not the same work: {differences(change.differing)}"
+        for change in comparison.changes
+        if change.differing
     ]
     for where, lines in (("before", comparison.only_before), ("after", comparison.only_after)):
         said += [f"only {where}: {line.result.benchmark}: {line.result.case} ({line.result.peer})" for line in lines]
     return said
 
 
-def _settings(change: Change) -> str:
-    return ", ".join(f"{name} {old} before, {new} after" for name, (old, new) in change.differing.items())
-
-
-def check(comparison: Comparison, tolerance: float) -> str:
+def check(comparison: Comparison, tolerance: float, *, allow_missing: bool = False) -> str:
     """Hold the ratios after against those before.
+
+    Args:
+        comparison: of both sets.
+        tolerance: how much worse a ratio may be.
+        allow_missing: let pass that a ratio of the set before is not there after, or cannot be judged.
 
     Returns:
         What was found, in words.
 
     Raises:
-        RunError: a ratio is worse beyond noise and by more than `tolerance`, or there is none to judge.
+        RunError: a ratio is worse beyond noise and by more than `tolerance`, one is missing, or there is none to judge.
     """
-    judged, regressions = comparison.judged(), comparison.regressions(tolerance)
+    judged, regressions, missing = comparison.judged(), comparison.regressions(tolerance), comparison.missing()
     if not judged:
         raise RunError(
             "no ratio can be judged: the files share no measurement with a peer, equal settings and samples enough "
@@ -81,9 +84,13 @@ def check(comparison: Comparison, tolerance: float) -> str:
         )
     if regressions:
         raise RunError("\n".join([f"{len(regressions)} of {len(judged)} ratios are worse:", *map(_worse, regressions)]))
-    with_peer = [change for change in comparison.changes if change.ratio is not None]
-    unjudged = len(with_peer) - len(judged)
-    rest = f"; {unjudged} could not be judged (other settings, or too few samples)" if unjudged else ""
+    if missing and not allow_missing:
+        raise RunError(
+            f"{len(missing)} of {len(missing) + len(judged)} ratios before have none after that could be judged:\n"
+            + "".join(f"  {words}\n" for words in missing)
+            + "Measure them with the same options, or let it pass with --allow-missing"
+        )
+    rest = f"; {len(missing)} could not be judged" if missing else ""
     return f"no ratio of {len(judged)} is worse beyond noise and by more than {tolerance:.0%}{rest}"
 
 
@@ -106,8 +113,11 @@ def command(
         bool, typer.Option("--check", help="Fail if a ratio to a peer is worse, beyond noise and the tolerance.")
     ] = False,
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="With --check: how much worse is let pass.")] = 0.1,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="With --check: let pass what AFTER lacks, or what cannot be judged.")
+    ] = False,
 ) -> None:
-    """Compare two sets of results, and say what is beyond noise.
+    """Compare two sets of results, and say where their ranges are apart.
 
     Example: [bold]fastbot bench compare --check benchmarks/results/cpu-2core/loader.jsonl loader.jsonl[/]
     """
@@ -116,4 +126,4 @@ def command(
     console.print(table(comparison))
     _print(console, remarks(comparison))
     if check_ratios:
-        _print(console, [check(comparison, tolerance)])
+        _print(console, [check(comparison, tolerance, allow_missing=allow_missing)])

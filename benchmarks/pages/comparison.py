@@ -1,8 +1,11 @@
 """Two sets of results side by side: what changed, and what of that is more than noise.
 
-A change is beyond noise if the two ranges of samples do not overlap at all. If nothing had changed, that would happen
-in 2 of (n + m)! / (n! m!) orders of n and m samples: with 5 and 5 in 2 of 252. Where it would happen in more than one
-of 20 there are too few samples to tell.
+A change is called beyond noise if the two ranges of samples do not overlap at all. That is a rule of thumb and no test
+of significance: the rounds of one process share its memory layout, its clocks and its neighbours, so that they are not
+independent, and two runs of the same code can come out apart. Only if nothing but chance ordered the samples would
+their ranges be apart in just 2 of (n + m)! / (n! m!) orders of n and m: with 5 and 5 in 2 of 252. Where it is more than
+one in 20 even so, there are too few samples to say anything. What is to be trusted is measured in several processes;
+the rounds of all of them count, which widens the ranges.
 """
 
 from __future__ import annotations
@@ -89,9 +92,16 @@ class Change:
     @property
     def title(self) -> str:
         """What was measured, in words."""
-        result = self.after.result
-        beside = "" if result.peer == result.case else f", beside {result.peer}"
-        return f"{result.benchmark}: {result.case}{beside}"
+        return titled(self.after)
+
+    @property
+    def unjudged(self) -> str:
+        """Why its ratios cannot be held against each other, in words; empty where they can."""
+        if self.ratio is None:
+            return "no ratio"
+        if self.differing:
+            return f"other settings ({differences(self.differing)})"
+        return str(Verdict.too_few) if self.ratio.verdict is Verdict.too_few else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +121,14 @@ class Comparison:
 
     def judged(self) -> list[Change]:
         """Return the changes whose ratios can be held against each other: same settings, samples enough."""
-        return [
-            change
-            for change in self.changes
-            if change.ratio is not None and not change.differing and change.ratio.verdict is not Verdict.too_few
+        return [change for change in self.changes if change.ratio is not None and not change.unjudged]
+
+    def missing(self) -> list[str]:
+        """Return, in words, each ratio of the set before that the set after does not have, or not so that it counts."""
+        changes = [change for change in self.changes if has_ratio(change.before) and change.unjudged]
+        gone = [line for line in self.only_before if has_ratio(line)]
+        return [f"{change.title}: {change.unjudged}" for change in changes] + [
+            f"{titled(line)}: not measured" for line in gone
         ]
 
     def regressions(self, tolerance: float) -> list[Change]:
@@ -124,6 +138,23 @@ class Comparison:
             for change in self.judged()
             if change.ratio is not None and change.ratio.verdict is Verdict.worse and change.ratio.gain < 1 - tolerance
         ]
+
+
+def titled(line: Line) -> str:
+    """Return what was measured, in words."""
+    result = line.result
+    beside = "" if result.peer == result.case else f", beside {result.peer}"
+    return f"{result.benchmark}: {result.case}{beside}"
+
+
+def differences(differing: Mapping[str, tuple[str, str]]) -> str:
+    """Return what differs, in words."""
+    return ", ".join(f"{name} {old} before, {new} after" for name, (old, new) in differing.items())
+
+
+def has_ratio(line: Line) -> bool:
+    """Return whether a line has a ratio to another case."""
+    return line.result.peer != line.result.case and bool(_finite(line.result.ratios))
 
 
 def compare(before: Sequence[Line], after: Sequence[Line]) -> Comparison:
@@ -173,9 +204,9 @@ def _same_work(old: Line, new: Line) -> bool:
 def _change(old: Line, new: Line) -> Change:
     more_is_better = UNITS[new.result.unit].more_is_better
     figure = Shift(old.result.samples, new.result.samples, more_is_better)
-    old_ratios, new_ratios = _finite(old.result.ratios), _finite(new.result.ratios)
-    has_ratio = new.result.peer != new.result.case and old_ratios and new_ratios
-    ratio = Shift(old_ratios, new_ratios, more_is_better) if has_ratio else None
+    ratio = None
+    if has_ratio(old) and has_ratio(new):
+        ratio = Shift(_finite(old.result.ratios), _finite(new.result.ratios), more_is_better)
     return Change(old, new, figure, ratio, _differing(settings(old), settings(new)))
 
 

@@ -83,7 +83,7 @@ def _load(machines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _clocks(machine: Mapping[str, Any]) -> str:
-    shown = [(when, words) for when in ("before", "after") if (words := _reading(machine.get(when) or {}))]
+    shown = [(when, words) for when in ("before", "during", "after") if (words := _reading(machine.get(when) or {}))]
     return "; ".join(f"{when} {words}" for when, words in shown)
 
 
@@ -95,8 +95,16 @@ def _reading(shown: Mapping[str, Any]) -> str:
     if celsius := shown.get("cpu_celsius"):
         words.append(f"{celsius:.0f} °C")
     for place, gpu in enumerate(shown.get("gpus", [])):
+        seen = {name: _seen(value) for name, value in gpu.items()}
         words.append(
-            f"GPU {place} {gpu.get('sm_mhz')} MHz (memory {gpu.get('memory_mhz')}), {gpu.get('power_w')} W, "
-            f"{gpu.get('celsius')} °C, throttling {gpu.get('throttled')}"
+            f"GPU {place} {seen.get('sm_mhz')} MHz (memory {seen.get('memory_mhz')}), {seen.get('power_w')} W, "
+            f"{seen.get('celsius')} °C, throttling {seen.get('throttled')}"
         )
     return ", ".join(words)
+
+
+def _seen(value: object) -> str:
+    """Return a single reading, or the ends of those that were taken while a rung ran."""
+    if isinstance(value, Mapping):
+        return " to ".join(dict.fromkeys(f"{value[end]:g}" for end in ("lowest", "highest")))
+    return " or ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)

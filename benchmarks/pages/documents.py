@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.lines import Line
 from benchmarks.pages.headlines import headlines
-from benchmarks.pages.measurements import gather
+from benchmarks.pages.measurements import gather, kind_of_device
 from benchmarks.pages.tables import table
 from fastbot.errors import RunError
 
@@ -21,8 +21,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = (ROOT / "docs" / "performance.md", ROOT / "README.md")
 _TABLE = re.compile(r"(<!-- table: (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _PERFORMANCE = re.compile(r"(<!-- performance -->\n).*?(<!-- end -->)", re.DOTALL)
-# What GPUs are called by PyTorch, where nvidia-smi is not at hand to tell.
-_GPUS = ("NVIDIA", "Tesla", "AMD Instinct", "AMD Radeon")
 
 
 def rendered(document: str, results: Path) -> str:
@@ -47,7 +45,7 @@ def performance(results: Path) -> str:
     """
     by_folder = {folder: gather([folder]) for folder in sorted(results.iterdir()) if any(folder.glob("**/*.jsonl"))}
     parts = [_quoted(folder.relative_to(results), lines) for folder, lines in by_folder.items() if headlines(lines)]
-    if not any(_on_gpu(line) for lines in by_folder.values() for line in lines):
+    if not any(kind_of_device(line) == "cuda" for lines in by_folder.values() for line in lines):
         parts.append("On a GPU: not measured yet.\n")
     return "\n".join(parts)
 
@@ -91,8 +89,3 @@ def _quoted(folder: Path, lines: Sequence[Line]) -> str:
     where = f"[all of it](docs/performance.md), [its JSON](benchmarks/results/{folder})"
     rows = [f"- **{found.figure}** {found.words}" for found in headlines(lines)]
     return "\n".join([f"{devices}, {cores} cores, at {commits} ({where}):", "", *rows]) + "\n"
-
-
-def _on_gpu(line: Line) -> bool:
-    machine = line.conditions.get("machine", {})
-    return line.device.startswith(_GPUS) or bool(machine.get("before", {}).get("gpus"))

@@ -27,6 +27,8 @@ _METHOD = (
     "quoted alone. A ratio is the median, over the rounds, of this case's figure to its peer's, with its own spread in "
     "brackets; above 1, the case's figure is the larger one, which for times and memory is the worse."
 )
+# Named above the table, or in a column of their own.
+_NO_COLUMNS = ("corpus", "store", "device")
 
 
 def page(lines: Sequence[Line], heading: str = "fastbot benchmarks") -> str:
@@ -99,7 +101,7 @@ def _figure(picture: Picture) -> str:
 
 
 def _table(name: str, lines: Sequence[Line]) -> str:
-    columns = [column for column in conditions.varying(lines) if column != "corpus"]
+    columns = [column for column in conditions.varying(lines) if column not in _NO_COLUMNS]
     devices = len({line.device for line in lines}) > 1
     found = rows(lines)
     has_notes = any(row.result.notes for row in found)

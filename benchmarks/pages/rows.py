@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.lines import Line
-from benchmarks.measure import NOISY, Result
+from benchmarks.measure import Result
 from benchmarks.pages.groups import is_ours
 from benchmarks.pages.measurements import settings
 
@@ -34,7 +34,7 @@ class Row:
     @property
     def noisy(self) -> bool:
         """Whether its rounds differ too much for its figure to be quoted alone."""
-        return self.result.spread > NOISY
+        return self.result.is_noisy
 
     @property
     def beside(self) -> list[Result]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.lines import Line, load
-from benchmarks.measure import NOISY
 from benchmarks.pages.measurements import merged, settings
 from benchmarks.publishing import ratio_figure
 from benchmarks.units import figure
@@ -18,7 +17,7 @@ def table(file: Path) -> str:
     Runs with other settings (threads, batch size) become rows of the same table.
     """
     lines = merged(load(file))
-    return f"{_conditions(lines[0])}\n\n{table_of(lines)}"
+    return f"{_conditions(lines)}\n\n{table_of(lines)}"
 
 
 def table_of(lines: Sequence[Line]) -> str:
@@ -37,7 +36,7 @@ def table_of(lines: Sequence[Line]) -> str:
 
 def _row(line: Line, unit: str) -> str:
     result = line.result
-    noisy = " (noisy)" if result.spread > NOISY else ""
+    noisy = " (noisy)" if result.is_noisy else ""
     own_unit = "" if result.unit == unit else f" {result.unit}"
     threads = result.details.get("threads") or line.conditions.get("threads", "")
     return (
@@ -51,11 +50,17 @@ def _cell(words: str) -> str:
     return words.replace("|", "\\|").replace("\n", " ")
 
 
-def _conditions(line: Line) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in line.versions.items())
-    corpus = settings(line).get("corpus")
-    measured_on = f"; corpus {corpus}" if corpus else ""
+def _conditions(lines: Sequence[Line]) -> str:
+    """Return what lines were measured under; where they differ, all of it."""
+    versions = dict.fromkeys(f"{name} {version}" for line in lines for name, version in line.versions.items())
+    corpora = _each([corpus for line in lines if (corpus := settings(line).get("corpus"))])
+    commands = _each([f"`{line.conditions['command']}`" for line in lines])
     return (
-        f"{line.device}, {line.conditions['cores']} cores, Python {line.conditions['python']}, {versions}; "
-        f"commit {line.commit}{measured_on}; `{line.conditions['command']}`"
+        f"{_each([line.device for line in lines])}, {_each([str(line.conditions['cores']) for line in lines])} cores, "
+        f"Python {_each([line.conditions['python'] for line in lines])}, {', '.join(versions)}; "
+        f"commit {_each([line.commit for line in lines])}{f'; corpus {corpora}' if corpora else ''}; {commands}"
     )
+
+
+def _each(words: Sequence[str]) -> str:
+    return " and ".join(dict.fromkeys(words))

@@ -57,5 +57,6 @@ def train_on(
         device="gpu" if images.device.type == "cuda" else "cpu",
         precision=_PRECISIONS[precision],
         progress_bar=False,
+        spin_dataloaders=False,  # or every call would first draw, and drop, all batches of the calls before it
     )
     return lambda steps: trainer.fit(duration=f"{steps}ba")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sized
 
+import numpy as np
 import torch
 
 from benchmarks.peers.peer import PeerInput, Running
@@ -24,6 +25,7 @@ def build(work: PeerInput) -> Running:
         order=OrderOption.RANDOM,
         os_cache=True,
         drop_last=True,
+        indices=np.tile(np.arange(len(work.originals), dtype=np.uint64), work.times),
         pipelines=pipelines,
     )
     torch.set_num_threads(threads)  # FFCV sets it for the whole process

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,7 +22,8 @@ class PeerInput:
 
     Attributes:
         originals: the pictures as a store.
-        files: the same bytes, each picture in a file; all in one folder, which is a class.
+        files: the same bytes, each picture in as many files as it is shown times an epoch; all in one folder, which is
+            a class.
         folder: an empty one of its own, for the format that it reads.
         size: height and width of the crops in pixels.
         batch_size: pictures a batch.
@@ -34,6 +36,11 @@ class PeerInput:
     size: int
     batch_size: int
     num_threads: int
+
+    @property
+    def times(self) -> int:
+        """How often an epoch shows each picture."""
+        return len(self.files) // len(self.originals)
 
     @property
     def root(self) -> Path:
@@ -76,6 +83,7 @@ class Peer:
         module: that imports it, and has `build(PeerInput) -> Running`.
         install: the command that brings what is missing.
         notes: how its work differs from the others', if it does.
+        package: to import, where any of several distributions brings it; empty where it is that distribution.
     """
 
     name: str
@@ -84,14 +92,15 @@ class Peer:
     module: str
     install: str
     notes: str = ""
+    package: str = ""
 
     def problem(self) -> str | None:
         """Return why it cannot be used and what to do about it, None where it can."""
-        return problem_of(self.distribution, self.module, self.install)
+        return problem_of(self.distribution, self.module, self.install, self.package)
 
     def version(self) -> str:
         """Return the version that is installed."""
-        return metadata.version(self.distribution)
+        return _version(self.distribution, self.package)
 
     def build(self, work: PeerInput) -> Running:
         """Build it in its documented settings."""
@@ -99,23 +108,39 @@ class Peer:
         return module.build(work)
 
 
-def problem_of(distribution: str, module: str, install: str) -> str | None:
+def is_installed(package: str) -> bool:
+    """Return whether a package could be imported; `nvidia` alone, which comes with PyTorch, is no `nvidia.dali`."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False
+
+
+def problem_of(distribution: str, module: str, install: str, package: str = "") -> str | None:
     """Return why a package cannot be used and what to do about it, None where it can.
 
     Args:
         distribution: that must be installed.
         module: of ours, that imports it.
         install: the command that brings what is missing.
+        package: to import, where any of several distributions brings it.
     """
     try:
-        metadata.version(distribution)
+        _version(distribution, package)
+        import_module(module)
     except metadata.PackageNotFoundError:
         return f"{distribution} is not installed: {install}"
-    try:
-        import_module(module)
     except (ImportError, OSError, RuntimeError) as error:
         return f"{distribution} cannot be imported ({reason(error)}): {install}"
     return None
+
+
+def _version(distribution: str, package: str) -> str:
+    if not package:
+        return metadata.version(distribution)
+    if not is_installed(package):
+        raise metadata.PackageNotFoundError(distribution)
+    return str(import_module(package).__version__)
 
 
 def reason(error: Exception) -> str:

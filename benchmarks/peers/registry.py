@@ -19,7 +19,14 @@ PEERS = (
         "benchmarks.peers.torchvision_loader",
         "pip install torchvision",
     ),
-    Peer("dali", "stock DALI CPU", "nvidia-dali-cuda120", "benchmarks.peers.dali_loader", "pip install fastbot"),
+    Peer(
+        "dali",
+        "stock DALI CPU",
+        "nvidia-dali-cuda120",
+        "benchmarks.peers.dali_loader",
+        "pip install fastbot",
+        package="nvidia.dali",  # of nvidia-dali-cuda110, -cuda120, -cuda130 or a build of one's own
+    ),
     Peer("ffcv", "stock FFCV", "ffcv", "benchmarks.peers.ffcv_loader", 'pip install "fastbot[ffcv]"'),
     Peer(
         "timm",

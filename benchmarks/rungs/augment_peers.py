@@ -15,19 +15,21 @@ from pipelines.spec import CutMix, DataSpec, Mixup, RandAugment
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
 
-def torchvision(scenario: Scenario, per_batch: bool) -> Transform:
+def torchvision(scenario: Scenario, *, per_batch: bool, dtype: torch.dtype = torch.float32) -> Transform:
     """Return torchvision's transforms.
 
     Args:
         scenario: what they do.
         per_batch: with one draw for all pictures.
+        dtype: of the result.
     """
     spec = scenario.spec
     mean, std = ([x / 255 for x in values] for values in (spec.mean, spec.std))
-    steps = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+    steps = [v2.ToDtype(dtype, scale=True), v2.Normalize(mean, std)]
     if scenario.train:
         steps = [v2.RandomHorizontalFlip(), _colours(scenario), *steps]
-        steps.append(v2.RandomErasing(spec.erasing.probability, value="random"))
+        if spec.erasing.probability > 0:
+            steps.append(v2.RandomErasing(spec.erasing.probability, value="random"))
     transform = v2.Compose(steps)
 
     def run(pixels: torch.Tensor) -> torch.Tensor:

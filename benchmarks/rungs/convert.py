@@ -11,19 +11,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 
-from benchmarks.corpora.corpus import STATISTICS_NAME, CorpusStatistics, write_corpus
+from benchmarks.corpora.corpus import write_corpus
+from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Case, Effort, Result, compared, measure
 from benchmarks.options import JsonFile, Repeats
 from benchmarks.peers.files import extract
+from benchmarks.peers.peer import is_installed
 from benchmarks.publishing import publish
 from benchmarks.rungs.convert_memory import peak_bytes
 from benchmarks.rungs.convert_peers import Examiners, copied, ffcv_writer
@@ -33,7 +34,6 @@ from datasets_tools.conversion.convert import convert as convert_source
 from datasets_tools.pictures import Policy
 from datasets_tools.sources.folder import FolderSource
 from datasets_tools.store import Split, Store
-from datasets_tools.store.index import StoredFormat
 from fastbot import __version__
 from fastbot.distributed import cores
 from fastbot.errors import RunError
@@ -63,9 +63,6 @@ class Pictures:
         Raises:
             RunError: the split has raw pictures, or none that is kept.
         """
-        num_raw = int((split.formats == StoredFormat.RAW).sum())
-        if num_raw:
-            raise RunError(f"{split.path}: split {split.name} has {num_raw:,} raw pictures. Give a store of JPEGs")
         files = extract(split, folder)
         kept = [place for place, file in enumerate(files) if not jpeg.inspect(file.read_bytes()).progressive]
         if not kept:
@@ -204,14 +201,9 @@ def run(
         folder = Path(name)
         bench = Bench(Pictures.of(Store(data).split("train"), folder), folder, workers, repeats)
         results = bench.checked(count) + bench.unchecked(count)
-        if find_spec("ffcv") is not None:
+        if is_installed("ffcv"):
             results += bench.resized(max(1, count // 4))
         return results + bench.memory(memory_counts)
-
-
-def _statistics(store: Path) -> dict[str, object]:
-    is_corpus = (store / STATISTICS_NAME).is_file()
-    return asdict(CorpusStatistics.load(store)) if is_corpus else {"store": "not the corpus"}
 
 
 def command(
@@ -233,7 +225,7 @@ def command(
         if data is None:
             write_corpus(store, _NUM_MADE, 0, num_workers)
         results = run(store, count, num_workers, repeats)
-        settings = {"threads": num_workers, "count": count, "corpus": _statistics(store)}
+        settings = {"threads": num_workers, "count": count, **store_identity(store)}
     rates = [result for result in results if result.unit != "MB"]
-    publish(rates, settings, json_file, f"{count:,} pictures, {num_workers} workers")
-    publish(results[len(rates) :], settings, json_file, "peak memory")
+    publish(rates, settings, json_file, f"{count:,} pictures, {num_workers} workers", device="cpu")
+    publish(results[len(rates) :], settings, json_file, "peak memory", device="cpu")

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
 
-from benchmarks.corpora.corpus import STATISTICS_NAME, CorpusStatistics
+from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Effort, Result, measure
 from benchmarks.options import Data, Device, JsonFile, Repeats, Seconds
-from benchmarks.peers import decoders
 from benchmarks.peers.photos import Photos
-from benchmarks.publishing import publish
+from benchmarks.publishing import Publish, publishing
 from benchmarks.rungs.decode_cases import DecodeCases
 from datasets_tools import jpeg
 from datasets_tools.store import Split, Store
@@ -44,6 +42,8 @@ def run(
     threads: tuple[int, ...] = (1,),
     device: torch.device | None = None,
     effort: Effort | None = None,
+    leave_out: Callable[[str, str], object] = print,
+    publish: Publish = lambda _: None,
 ) -> list[Result]:
     """Measure decoders over pictures of the `train` split of a store.
 
@@ -54,21 +54,35 @@ def run(
         threads: every case runs with each of these counts.
         device: CUDA: also there; None: the CPU alone.
         effort: how much measuring.
+        leave_out: is told the name of each decoder that cannot be measured, and why.
+        publish: gets the results of the CPU, and then those of the GPU, as soon as they are there.
 
     Raises:
-        RunError: the store has no JPEGs in colour, or pixels are not those of the pictures.
+        RunError: the store has no JPEGs in colour, or fastbot's pixels are not those of the pictures.
     """
     photos = photos_of(Store(data).split("train"), num_pictures, size)
-    gpu = device is not None and device.type == "cuda"
-    synchronize: Callable[[], object] = torch.cuda.synchronize if gpu else lambda: None
+    chosen = effort or effort_of(5, 0)
+    results: list[Result] = []
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(1)  # a core is a core: torch would copy what it cut out with all of them
-        cases = DecodeCases(photos, size, threads, gpu, stack)
-        results = measure(
-            "decode", list(cases.cases()), effort or Effort(), unit="images/s per core", synchronize=synchronize
-        )
-        return cases.described(results)
+        cases = DecodeCases(photos, size, threads, stack, leave_out)
+        on_cpu = measure("decode", list(cases.on_cpu()), chosen, unit="images/s per core")
+        publish(found := cases.described(on_cpu))
+        results += found
+        if device is not None and device.type == "cuda":
+            on_gpu = measure("decode", list(cases.on_gpu()), chosen, synchronize=torch.cuda.synchronize)
+            publish(found := cases.described(on_gpu))
+            results += found
+    return results
+
+
+def effort_of(repeats: int, seconds: float) -> Effort:
+    """Return the effort of so many rounds of turns of so many seconds.
+
+    Decoders load libraries and compile in their first turn: only the second tells how long one takes.
+    """
+    return Effort(repeats, seconds, warmups=2)
 
 
 def photos_of(split: Split, num_pictures: int, size: int) -> Photos:
@@ -112,7 +126,7 @@ def command(
     threads: Annotated[list[int] | None, typer.Option(min=1, help="Give several to see how they scale.")] = None,
     device: Device = "auto",
     repeats: Repeats = 5,
-    seconds: Seconds = 0.0,
+    seconds: Seconds = 1.0,
     json_file: JsonFile = None,
 ) -> None:
     """Measure decoders alone: JPEG bytes in memory to pixels, whole pictures and regions.
@@ -120,20 +134,28 @@ def command(
     Example: [bold]fastbot bench decode --data corpus --threads 1[/]
     """
     counts = tuple(threads or (1,))
-    missing = decoders.here()[1]
-    for name, problem in missing.items():
+    missing: dict[str, str] = {}
+
+    def leave_out(name: str, problem: str) -> None:
+        missing[name] = problem
         typer.echo(f"left out: {name}: {problem}")
-    effort = Effort(repeats, seconds)
-    results = run(data, num_pictures=num_pictures, size=size, threads=counts, device=pick_device(device), effort=effort)
-    corpus: dict[str, Any] = {"store": "not the corpus"}
-    if (data / STATISTICS_NAME).is_file():
-        corpus = asdict(CorpusStatistics.load(data))
+
     settings = {
         "size": size,
-        "num_pictures": num_pictures,
+        "num_decoded": num_pictures,
         "threads": ", ".join(map(str, counts)),
         "seconds": seconds,
         "peers_missing": missing,
-        "corpus": corpus,
+        **store_identity(data),
     }
-    publish(results, settings, json_file, f"decoding, windows of crops to {size}")
+    with publishing(settings, json_file, f"decoding, windows of crops to {size}", device="cpu") as publish:
+        run(
+            data,
+            num_pictures=num_pictures,
+            size=size,
+            threads=counts,
+            device=pick_device(device),
+            effort=effort_of(repeats, seconds),
+            leave_out=leave_out,
+            publish=publish,
+        )

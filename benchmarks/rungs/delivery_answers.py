@@ -52,10 +52,10 @@ class Setting:
 
 
 def borders(setting: dict[str, Any], num_epochs: int) -> Answer:
-    """Return how long a consumer waits for the first batch of each epoch, and at the median for another one."""
+    """Return how long a consumer waits for the first batch of each epoch, and at each one's median for another."""
     with Setting(**setting).open() as loader:
         # Its own clock: on a CPU a batch is augmented in the consumer's time, which is no wait.
-        return _waits(lambda epoch: loader.epoch(epoch), num_epochs, lambda: loader.waited_s)
+        return _waits(loader.epoch, num_epochs, lambda: loader.waited_s)
 
 
 def stock_borders(setting: dict[str, Any], num_epochs: int, folder: str) -> Answer:
@@ -68,14 +68,25 @@ def stock_borders(setting: dict[str, Any], num_epochs: int, folder: str) -> Answ
 
 
 def _waits(start: Callable[[int], Iterable[object]], num_epochs: int, clock: Callable[[], float]) -> Answer:
-    """Consume epochs, the first one freely, which says how long a step shall be; waits are of those after it."""
-    step_s = _SLOWER * statistics.median(_elapsed(start(0), 0.0, time.perf_counter))
+    """Consume epochs, the first two freely: one starts all there is, one says how long a step shall be."""
+    _free_s(start, 0)
+    step_s = _SLOWER * _free_s(start, 1)
     first_s, others_s = [], []
-    for epoch in range(1, num_epochs + 1):
+    for epoch in range(2, 2 + num_epochs):
         first, *others = _elapsed(start(epoch), step_s, clock)
         first_s.append(first)
-        others_s += others
-    return {"step_s": step_s, "first_s": first_s, "others_s": statistics.median(others_s)}
+        others_s.append(statistics.median(others))
+    return {"step_s": step_s, "first_s": first_s, "others_s": others_s}
+
+
+def _free_s(start: Callable[[int], Iterable[object]], epoch: int) -> float:
+    """Return the seconds a batch of an epoch takes when nobody holds it up.
+
+    Of the whole epoch: batches of several workers come together, so that most gaps between them are no time at all.
+    """
+    began = time.perf_counter()
+    count = sum(1 for _ in start(epoch))
+    return (time.perf_counter() - began) / count
 
 
 def _elapsed(batches: Iterable[object], step_s: float, clock: Callable[[], float]) -> Iterator[float]:

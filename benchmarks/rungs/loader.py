@@ -7,23 +7,22 @@ Beside them stands what `turbo` would reach if resizing were free, and how near 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 
-from benchmarks.corpora.corpus import STATISTICS_NAME, CorpusStatistics
 from benchmarks.corpora.derived import Corpus, by_size, large, progressive, whole
+from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Effort, Result, measure
 from benchmarks.options import Data, JsonFile, Repeats, Seconds
 from benchmarks.peers import registry
 from benchmarks.peers.files import page_in
-from benchmarks.publishing import publish
+from benchmarks.publishing import Publish, publishing
 from benchmarks.rungs.loader_cases import LoaderCases, Settings
 from datasets_tools.store import Store
 from fastbot.errors import RunError
@@ -39,6 +38,7 @@ def run(
     bins: bool = False,
     progressive_sources: bool = False,
     large_pictures: bool = False,
+    publish: Publish = lambda _: None,
 ) -> list[Result]:
     """Measure every backend that can run here, and the peers that are here, over the `train` split of a store.
 
@@ -49,37 +49,38 @@ def run(
         progressive_sources: also measure the pictures as progressive JPEGs, which the peers read as they are and
             fastbot as it converts them.
         large_pictures: also measure pictures of 1000 x 750 pixels, which are not of the store.
+        publish: gets the results of each set of pictures as soon as they are there.
 
     Raises:
-        RunError: the peers cannot read the same bytes, there are fewer pictures than a batch has, a bin is empty, no
-            large photograph is installed, or no peer is.
+        RunError: before anything is measured: the peers cannot read the same bytes, there are fewer pictures than a
+            batch has, a bin is empty, no large photograph is installed, or no peer is.
     """
     split = Store(data).split("train")
-    if len(split) < settings.batch_size:
-        raise RunError(
-            f"{data}: split train has {len(split)} pictures, and a batch {settings.batch_size}: give --batch-size "
-            f"{len(split)} or less, or a larger store"
-        )
-    results = _measured(whole(split), settings)
+    corpora = [whole(split)]
+    registry.choose(settings.peers)
     once = replace(settings, threads=settings.threads[-1:])
-    with tempfile.TemporaryDirectory(prefix="fastbot-loader-") as folder:
-        if bins:
-            for corpus in by_size(split, Path(folder)):
-                results += _measured(corpus, once)
-        if progressive_sources:
-            results += _measured(progressive(split, Path(folder)), once)
-        if large_pictures:
-            results += _measured(large(Path(folder)), once)
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="fastbot-loader-") as name:
+        folder = Path(name)
+        corpora += by_size(split, folder) if bins else []
+        corpora += [large(folder)] if large_pictures else []
+        corpora += [progressive(split, folder)] if progressive_sources else []
+        _check_batches(corpora, settings.batch_size)
+        for corpus in corpora:
+            found = _measured(corpus, once if corpus.label else settings)
+            publish(found)
+            results += found
     return results
 
 
-def _statistics(data: Path) -> dict[str, object]:
-    """Return what a corpus came out as, and print it."""
-    if not (data / STATISTICS_NAME).is_file():
-        return {"store": "not the corpus"}
-    found = CorpusStatistics.load(data)
-    Console().print(found.table())
-    return asdict(found)
+def _check_batches(corpora: Sequence[Corpus], batch_size: int) -> None:
+    for corpus in corpora:
+        if len(corpus.ours) < batch_size:
+            split, of = corpus.ours, f" of {corpus.label}" if corpus.label else ""
+            raise RunError(
+                f"{split.path}: split {split.name}{of} has {len(split)} pictures, and a batch {batch_size}: give "
+                f"--batch-size {len(split)} or less, or a larger store"
+            )
 
 
 def _measured(corpus: Corpus, settings: Settings) -> list[Result]:
@@ -91,12 +92,14 @@ def _measured(corpus: Corpus, settings: Settings) -> list[Result]:
         cases = LoaderCases(corpus, settings, peers, folder, stack)
         synchronize: Callable[[], object] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
         every = [case for num_threads in settings.threads or (cores(),) for case in cases.with_threads(num_threads)]
-        effort = Effort(settings.repeats, settings.at_least_s)
+        # Workers start and kernels compile in the first turn: where turns are repeated, only a second one tells how
+        # long one takes.
+        effort = Effort(settings.repeats, settings.at_least_s, warmups=2 if settings.at_least_s else 1)
         results = measure("loader", every, effort, unit="images/s per core", synchronize=synchronize)
         return cases.described(results)
 
 
-def loader(
+def command(
     data: Data,
     size: Annotated[int, typer.Option(min=1, help="Crop size in pixels.")] = 224,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
@@ -132,8 +135,15 @@ def loader(
     chosen = registry.choose(settings.peers)
     for line in chosen.lines():
         typer.echo(line)
-    results = run(data, settings, bins=bins, progressive_sources=progressive_sources, large_pictures=large_pictures)
     words = ", ".join(map(str, counts))
     known = {"size": size, "batch_size": batch_size, "threads": words, "seconds": seconds, **chosen.settings()}
     title = f"random resized crop to {size}, {words} threads"
-    publish(results, known | {"corpus": _statistics(data)}, json_file, title)
+    with publishing({**known, **store_identity(data)}, json_file, title, device="cpu") as publish:
+        run(
+            data,
+            settings,
+            bins=bins,
+            progressive_sources=progressive_sources,
+            large_pictures=large_pictures,
+            publish=publish,
+        )

@@ -1,17 +1,23 @@
-"""The cases of the loader benchmark over one set of pictures: our backends, and other people's loaders beside them."""
+"""The cases of the loader benchmark over one set of pictures: our backends, and other people's loaders beside them.
+
+A turn begins and ends with nothing under way. The workers of torchvision, timm, webdataset and litdata make whole
+batches by themselves: in an epoch of 11 batches 16 of them would stand idle for most of it. So every case, ours too,
+is shown the pictures as often as it takes to give each worker `BATCHES_A_WORKER` in a turn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import torch
 
 from benchmarks.corpora.derived import Corpus
 from benchmarks.measure import Case, Result
-from benchmarks.peers.files import extract
+from benchmarks.peers.files import extract, linked
 from benchmarks.peers.peer import Epoch, Peer, PeerInput, Running
 from benchmarks.rungs.fidelity import fidelities
 from benchmarks.rungs.region_decoding import RegionDecoding
@@ -23,6 +29,7 @@ from pipelines.spec import DataSpec
 # The peer that a backend stands on; a backend that is not here stands on its own, and meets all of them.
 STOCK = {"torch": "torchvision", "dali": "dali", "ffcv": "ffcv"}
 DECODING = "turbo's region decode alone"
+BATCHES_A_WORKER = 8
 _STOCK_GPU_LOADS = (0.0, 0.65, 0.9, 1.0)
 
 
@@ -48,14 +55,21 @@ class Settings:
     peers: tuple[str, ...] = ()
 
 
-def ours(backend: Backend, plan: TrainPlan) -> Epoch:
-    """Return a callable that runs the next epoch of `plan` through `backend` and counts pictures."""
-    epochs = iter(range(1 << 30))
+def ours(backend: Backend, plan: TrainPlan, times: int = 1) -> Epoch:
+    """Return a callable that runs the next epochs of `plan` through `backend` in one go, and counts pictures.
 
-    def plans(epoch: int) -> Iterator[BatchPlan]:
-        return (plan.batch(epoch, step) for step in range(plan.steps_per_epoch))
+    Args:
+        backend: what decodes.
+        plan: of an epoch.
+        times: epochs a call.
+    """
+    starts = count(step=times)
 
-    return lambda: sum(len(decoded.pixels) for decoded in backend.pixels(plans(next(epochs))))
+    def plans(start: int) -> Iterator[BatchPlan]:
+        epochs = range(start, start + times)
+        return (plan.batch(epoch, step) for epoch in epochs for step in range(plan.steps_per_epoch))
+
+    return lambda: sum(len(decoded.pixels) for decoded in backend.pixels(plans(next(starts))))
 
 
 class LoaderCases:
@@ -78,15 +92,18 @@ class LoaderCases:
         self._folder = folder
         self._stack = stack
         self._files = extract(corpus.originals, folder / "files")
+        self._shown = self._files
         self._usable = [name for name, status in choose.available().items() if status.usable and name != "synthetic"]
         spec = DataSpec(global_batch_size=settings.batch_size, crop_size=settings.size)
         self._plan = TrainPlan(spec, corpus.ours.heights, corpus.ours.widths, seed=0)
         self._num_threads: dict[str, int] = {}  # by case
         self._notes: dict[str, str] = {}  # likewise
+        self._devices: dict[str, str] = {}  # likewise, where it is not the CPU alone
         self._backends: dict[str, Backend] = {}
 
     def with_threads(self, num_threads: int) -> Iterator[Case]:
         """Yield all cases with a number of threads."""
+        self._shown = linked(self._files, self._folder / f"files-{num_threads}", self._times(num_threads))
         titles = [peer.title for peer in self._peers.values()]
         for peer in self._peers.values():
             case = self._case(peer.title, self._started(peer.build(self._work(peer.name, num_threads))), num_threads)
@@ -109,7 +126,13 @@ class LoaderCases:
         for result in results:
             num_threads = self._num_threads[result.case]
             in_all = result.value * num_threads
-            details: dict[str, object] = {"threads": num_threads, "images_per_s_in_all": in_all, "mean_kb": mean_kb}
+            details: dict[str, object] = {
+                "threads": num_threads,
+                "images_per_s_in_all": in_all,
+                "mean_kb": mean_kb,
+                "pictures_shown_times": self._times(num_threads),
+                "device": self._devices.get(result.case, "cpu"),
+            }
             notes = [f"{in_all:,.0f} images/s in all"]
             if note := self._notes.get(result.case):
                 notes.append(note)
@@ -131,7 +154,9 @@ class LoaderCases:
             return
         titles = {load: f"stock DALI GPU, hardware load {load:g}" for load in _STOCK_GPU_LOADS}
         for load, title in titles.items():
-            yield self._case(title, self._started(dali_loader.build(work, hardware_load=load)), num_threads)
+            case = self._case(title, self._started(dali_loader.build(work, hardware_load=load)), num_threads)
+            self._devices[case.name] = "cuda"
+            yield case
         if "dali" in self._usable:
             yield self._ours("dali", "fastbot dali on GPU", torch.device("cuda", 0), num_threads, *titles.values())
 
@@ -139,7 +164,11 @@ class LoaderCases:
         folder = self._folder / f"{name}-{num_threads}"
         folder.mkdir()
         settings = self._settings
-        return PeerInput(self._corpus.originals, self._files, folder, settings.size, settings.batch_size, num_threads)
+        return PeerInput(self._corpus.originals, self._shown, folder, settings.size, settings.batch_size, num_threads)
+
+    def _times(self, num_threads: int) -> int:
+        """Return how often a turn shows each picture."""
+        return -(-BATCHES_A_WORKER * num_threads // (len(self._corpus.ours) // self._settings.batch_size))
 
     def _started(self, loader: Running) -> Epoch:
         self._stack.callback(loader.close)
@@ -148,11 +177,13 @@ class LoaderCases:
     def _ours(self, name: str, title: str, device: torch.device, num_threads: int, *beside: str) -> Case:
         backend = choose.build(name, self._corpus.ours, device=device, num_threads=num_threads)
         self._stack.callback(backend.close)
-        self._backends[self._name(title, num_threads)] = backend
-        return self._case(title, ours(backend, self._plan), num_threads, *beside)
+        case = self._case(title, ours(backend, self._plan, self._times(num_threads)), num_threads, *beside)
+        self._backends[case.name] = backend
+        self._devices[case.name] = device.type
+        return case
 
     def _decoding(self, num_threads: int) -> Case:
-        decoding = RegionDecoding(self._corpus.ours, self._plan, num_threads)
+        decoding = RegionDecoding(self._corpus.ours, self._plan, num_threads, self._times(num_threads))
         self._stack.callback(decoding.close)
         return replace(self._case(DECODING, decoding.run, num_threads), before=decoding.prepare)
 

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.corpora.identity import store_identity
 from benchmarks.corpora.repeated import repeated
 from benchmarks.measure import Result, compared
 from benchmarks.options import Data, Device, JsonFile, Repeats
@@ -23,7 +24,7 @@ from benchmarks.publishing import publish
 from benchmarks.rungs import fresh_process, memory_answers
 from benchmarks.rungs.delivery_answers import Setting
 from benchmarks.rungs.fresh_process import Answer
-from benchmarks.rungs.training import store_settings
+from benchmarks.rungs.training import place_settings
 from datasets_tools.store import Store
 from fastbot.distributed import pick_device
 from pipelines.backends import choose
@@ -144,5 +145,12 @@ def command(
     )
     setting = Setting(str(data), name, str(target), extent.batch_sizes[0], size, threads)
     results = run(setting, extent, repeats)
-    known = {**store_settings(data), "backend": name, "size": size, "threads": threads, "batches": batches}
-    publish(results, known, json_file, f"memory of delivery by {name} to {target}, {threads} threads")
+    known = {
+        **store_identity(data),
+        **place_settings(backend, device),
+        "size": size,
+        "threads": threads,
+        "batches": batches,
+    }
+    title = f"memory of delivery by {name} to {target}, {threads} threads"
+    publish(results, known, json_file, title, device=target)

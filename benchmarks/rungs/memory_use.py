@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+
+from benchmarks.machine import with_descendants
 
 
 def host_mb() -> float:
@@ -15,7 +16,7 @@ def host_mb() -> float:
     Pages of mapped files are left out: they are the system's cache, and go when others need them. A page that several
     processes share counts once (Linux's proportional set size).
     """
-    return sum(map(_process_mb, _with_descendants(os.getpid())))
+    return sum(map(_process_mb, with_descendants(os.getpid())))
 
 
 def reset_device_peak(device: torch.device) -> None:
@@ -35,16 +36,6 @@ def device_used_mb(device: torch.device) -> float:
         return 0.0
     free, total = torch.cuda.mem_get_info(device)
     return (total - free) / 1e6
-
-
-def _with_descendants(process: int) -> Iterator[int]:
-    yield process
-    try:
-        for file in Path(f"/proc/{process}/task").glob("*/children"):
-            for child in file.read_text().split():
-                yield from _with_descendants(int(child))
-    except OSError:  # it has just ended
-        return
 
 
 def _process_mb(process: int) -> float:

@@ -18,8 +18,8 @@ import typer
 from numpy.typing import NDArray
 
 import benchmarks.measure as method
-from benchmarks.options import JsonFile, Repeats
-from benchmarks.publishing import publish
+from benchmarks.options import JsonFile, Repeats, Seconds
+from benchmarks.publishing import Publish, publishing
 from pipelines.plan import TrainPlan
 from pipelines.spec import DataSpec, HsvJitter, Mixup, MixupCutMix, NoJitter, RandAugment, RepeatAugment
 
@@ -41,6 +41,8 @@ RSB = DataSpec(
     mix=EITHER,
 )
 NUM_OPERATIONS = 15  # of RandAugment
+# Kernels compile in the first turn: only the second tells how long one takes.
+EFFORT = method.Effort(repeats=5, at_least_s=1.0, warmups=2)
 
 Arrays = tuple[NDArray[Any], ...]
 
@@ -151,7 +153,7 @@ class _CpuClock:
 
     @property
     def us_per_sample(self) -> float:
-        """The median, without the warm-up."""
+        """The median, without the first, in which kernels compile."""
         return statistics.median(self._us_per_sample[1:])
 
 
@@ -180,12 +182,12 @@ def _epochs(recipe: str, spec: DataSpec, world_size: int, num_samples: int) -> d
     return {f"{recipe}'s plan, {ranks}": plan_epoch, f"numpy.random, {recipe}, {ranks}": peer_epoch}
 
 
-def _measured(epochs: Mapping[str, Callable[[], int]], repeats: int) -> list[method.Result]:
+def _measured(epochs: Mapping[str, Callable[[], int]], effort: method.Effort) -> list[method.Result]:
     clocks = {name: _CpuClock(epoch) for name, epoch in epochs.items()}
     peer = list(epochs)[-1]
     cases = [method.Case(name, clock.run, peer) for name, clock in clocks.items()]
     results = []
-    for result in method.measure("plan", cases, method.Effort(repeats), unit="samples/s"):
+    for result in method.measure("plan", cases, effort, unit="samples/s"):
         wall_us, cpu_us = 1e6 / result.value, clocks[result.case].us_per_sample
         notes = f"{wall_us:.2f} us a sample, {cpu_us:.2f} of a core"
         details = {"us_per_sample": wall_us, "cpu_us_per_sample": cpu_us}
@@ -193,23 +195,27 @@ def _measured(epochs: Mapping[str, Callable[[], int]], repeats: int) -> list[met
     return results
 
 
-def run(repeats: int, num_samples: int = NUM_SAMPLES) -> list[method.Result]:
+def run(
+    effort: method.Effort = EFFORT, num_samples: int = NUM_SAMPLES, publish: Publish = lambda _: None
+) -> list[method.Result]:
     """Measure an epoch of both plans on one rank of several world sizes, and of their peer.
 
     Args:
-        repeats: counted rounds.
+        effort: how much measuring.
         num_samples: of the split, at least a global batch of 8 ranks.
+        publish: gets the results of each plan and world size as soon as they are there.
     """
-    return [
-        result
-        for recipe, spec in (("BoT", BOT), ("RSB", RSB))
-        for world_size in WORLD_SIZES
-        for result in _measured(_epochs(recipe, spec, world_size, num_samples), repeats)
-    ]
+    results: list[method.Result] = []
+    for recipe, spec in (("BoT", BOT), ("RSB", RSB)):
+        for world_size in WORLD_SIZES:
+            publish(found := _measured(_epochs(recipe, spec, world_size, num_samples), effort))
+            results += found
+    return results
 
 
 def command(
-    repeats: Repeats = 5,
+    repeats: Repeats = EFFORT.repeats,
+    seconds: Seconds = EFFORT.at_least_s,
     samples: Annotated[
         int, typer.Option(min=ROWS * WORLD_SIZES[-1], help="Of the split; ImageNet's, by default.")
     ] = NUM_SAMPLES,
@@ -219,10 +225,7 @@ def command(
 
     Example: [bold]fastbot bench plan --json plan.jsonl[/]
     """
-    settings = {"samples": samples, "rows": ROWS}
+    settings = {"samples": samples, "rows": ROWS, "seconds": seconds}
     title = f"plans of training on {samples:,} pictures, {ROWS} rows a rank"
-    publish(run(repeats, samples), settings, json_file, title)
-
-
-if __name__ == "__main__":
-    typer.run(command)
+    with publishing(settings, json_file, title, device="cpu") as publish:
+        run(replace(EFFORT, repeats=repeats, at_least_s=seconds), samples, publish)

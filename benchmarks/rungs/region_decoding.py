@@ -30,20 +30,23 @@ class RegionDecoding:
         split: of JPEGs.
         plan: whose windows, one epoch after another.
         num_threads: threads, each of which makes one call.
+        times: epochs a run.
     """
 
-    def __init__(self, split: Split, plan: TrainPlan, num_threads: int) -> None:
+    def __init__(self, split: Split, plan: TrainPlan, num_threads: int, times: int = 1) -> None:
         self._split = split
         self._plan = plan
         self._num_threads = num_threads
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="region-decoding")
-        self._epochs = count()
+        self._starts = count(step=times)
+        self._times = times
         self._arrays: Arrays | None = None
 
     def prepare(self) -> None:
-        """Plan the next epoch."""
-        epoch = next(self._epochs)
-        plans = [self._plan.batch(epoch, step) for step in range(self._plan.steps_per_epoch)]
+        """Plan the next epochs."""
+        start = next(self._starts)
+        epochs = range(start, start + self._times)
+        plans = [self._plan.batch(epoch, step) for epoch in epochs for step in range(self._plan.steps_per_epoch)]
         ids = np.concatenate([plan.ids for plan in plans])
         windows = np.concatenate([plan.windows for plan in plans])
         boxes = np.concatenate([plan.boxes for plan in plans])
@@ -55,7 +58,7 @@ class RegionDecoding:
             self._split.heights[ids],
             self._split.widths[ids],
             windows,
-            one_pixel(boxes, self._plan.output_size(epoch)),
+            one_pixel(boxes, self._plan.output_size(start)),
             np.empty((len(ids), 1, 1, 3), np.uint8),
         )
 

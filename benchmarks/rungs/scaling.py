@@ -16,21 +16,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
 
+from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Result, compared
 from benchmarks.options import Device, JsonFile, Repeats
 from benchmarks.processes import run_whole
 from benchmarks.publishing import publish
 from benchmarks.rungs import scaling_projection, scaling_rank
 from benchmarks.rungs.scaling_rank import Question
-from benchmarks.rungs.training import recipe_of, recipe_settings, store_settings
+from benchmarks.rungs.training import place_settings, recipe_of, recipe_settings
 from benchmarks.scaling_model import Network
 from fastbot.distributed import pick_device
 from fastbot.errors import RunError
@@ -61,6 +62,27 @@ class _Group:
         return f"{ranks}, {each} each"
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What one start of a group came to: medians of its turns, as those have their process in common.
+
+    Attributes:
+        images_per_s, without_exchange: of all ranks, with the exchange of gradients and without.
+        communication_share: of the time with it; each turn with it has the next without beside it.
+    """
+
+    images_per_s: float
+    without_exchange: float
+    communication_share: float
+
+    @classmethod
+    def of(cls, with_exchange: Sequence[float], without_exchange: Sequence[float]) -> _Start:
+        """Return it of the rates of its turns."""
+        turns = zip(with_exchange, without_exchange, strict=True)
+        share = statistics.median(1 - both / alone for both, alone in turns)
+        return cls(statistics.median(with_exchange), statistics.median(without_exchange), share)
+
+
 def default_ranks(device: str) -> tuple[int, ...]:
     """Return those of `RANKS` that have a GPU each, or on a CPU a core each."""
     there = torch.cuda.device_count() if pick_device(device).type == "cuda" else cores()
@@ -71,9 +93,9 @@ def run(question: Question, ranks: Sequence[int], repeats: int = 5) -> list[Resu
     """Measure groups of ranks, each beside one rank with as many cores.
 
     Args:
-        question: what is trained; its turns are those of one start of a group.
+        question: what is trained; the median of its turns is one sample.
         ranks: sizes of the groups.
-        repeats: starts of each group, in turns with the others.
+        repeats: starts of each group, in turns with the others'.
 
     Raises:
         RunError: a group failed, or there are more ranks than GPUs.
@@ -85,30 +107,30 @@ def run(question: Question, ranks: Sequence[int], repeats: int = 5) -> list[Resu
         )
     groups = [_Group(number, max(1, cores() // number)) for number in dict.fromkeys(ranks)]
     alone = {group: _Group(1, group.cores_each) for group in groups}
-    found: dict[_Group, dict[str, list[float]]] = {
-        group: {"with": [], "without": []} for group in dict.fromkeys([*groups, *alone.values()])
-    }
+    starts: dict[_Group, list[_Start]] = {group: [] for group in dict.fromkeys([*groups, *alone.values()])}
     for _ in range(repeats):
-        for group, rates in found.items():
-            for way, turns in _asked(group, question).items():
-                rates[way] += turns
-    figures = {group.name: rates["with"] for group, rates in found.items()}
+        for group, own in starts.items():
+            own.append(_Start.of(**_asked(group, question)))
+    figures = {group.name: [start.images_per_s for start in own] for group, own in starts.items()}
+    place = place_settings(question.backend, question.device)
     return [
-        _described(compared("scaling", group.name, alone.get(group, group).name, figures, "images/s"), group, rates)
-        for group, rates in found.items()
+        _described(
+            compared("scaling", group.name, alone.get(group, group).name, figures, "images/s"), group, own, place
+        )
+        for group, own in starts.items()
     ]
 
 
-def _described(result: Result, group: _Group, rates: dict[str, list[float]]) -> Result:
+def _described(result: Result, group: _Group, starts: Sequence[_Start], place: Mapping[str, str]) -> Result:
     """Return a result with its efficiency and what of its time is communication."""
-    pairs = list(zip(rates["with"], rates["without"], strict=True))
-    share = statistics.median(1 - both / alone for both, alone in pairs) if group.ranks > 1 else 0.0
+    share = statistics.median(start.communication_share for start in starts) if group.ranks > 1 else 0.0
     details = {
+        **place,
         "ranks": group.ranks,
         "threads": group.cores_each,
         "efficiency": result.ratio / group.ranks,
         "communication_share": share,
-        "images_per_s_without_exchange": statistics.median(rates["without"]),
+        "images_per_s_without_exchange": statistics.median(start.without_exchange for start in starts),
     }
     notes = f"efficiency {details['efficiency']:.0%}, communication {share:.0%}" if group.ranks > 1 else ""
     if group.ranks * group.cores_each > cores():
@@ -120,8 +142,10 @@ def _asked(group: _Group, question: Question) -> dict[str, list[float]]:
     """Let a group of ranks train, and return its rates."""
     with tempfile.TemporaryDirectory(prefix="fastbot-scaling-") as folder:
         file = Path(folder, "answer.json")
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={group.ranks}"]
-        command = [*launcher, "-m", scaling_rank.__name__, str(file), json.dumps(asdict(question))]
+        # One rank alone needs no launcher, which takes as long to start as it does.
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={group.ranks}"]
+        rank = ["-m", scaling_rank.__name__, str(file), json.dumps(asdict(question))]
+        command = [sys.executable, *(launcher if group.ranks > 1 else []), *rank]
         some = ",".join(map(str, sorted(os.sched_getaffinity(0))[: group.ranks * group.cores_each]))
         with Path(folder, "log").open("w+b") as log:
             try:
@@ -153,7 +177,9 @@ def command(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures on each rank.")] = 32,
     size: Annotated[int | None, typer.Option(min=1, help="Crop size in pixels; the recipe's, if not given.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps a turn.")] = 20,
-    turns: Annotated[int, typer.Option(min=1, help="Turns of each start, with the exchange and without.")] = 1,
+    turns: Annotated[
+        int, typer.Option(min=1, help="Turns of each start, with the exchange and without; their median counts.")
+    ] = 1,
     backend: Annotated[str, typer.Option(help="Of those that `fastbot doctor` lists, or auto.")] = "auto",
     device: Device = "auto",
     repeats: Repeats = 5,
@@ -164,7 +190,9 @@ def command(
     step_file: Annotated[
         Path | None, typer.Option("--step", help="--model: rates from the JSON lines of `fastbot bench step`.")
     ] = None,
-    case: Annotated[str | None, typer.Option(help="--model: which case of --step; its fastest, if not given.")] = None,
+    case: Annotated[
+        str | None, typer.Option(help="--model: which of --step, without its batch size; the fastest, if not given.")
+    ] = None,
     gradient_bytes: Annotated[int, typer.Option(min=1, help="--model: of a gradient; fastbot's are 4.")] = 4,
     gpus_per_node: Annotated[int, typer.Option(min=1, help="--model")] = Network().gpus_per_node,
     node_gb_s: Annotated[
@@ -192,5 +220,6 @@ def command(
     changes = [*(overrides or []), *([f"data.crop_size={size}"] if size else [])]
     question = Question(str(data), recipe, changes, batch_size, backend, device, steps, turns)
     results = run(question, ranks or default_ranks(device), repeats)
-    settings: dict[str, Any] = {**store_settings(data), **recipe_settings(recipe_of(recipe, changes)), "steps": steps}
-    publish(results, settings | {"batch_size": batch_size}, json_file, f"{recipe}, {batch_size} pictures a rank")
+    own = {**place_settings(backend, device), "steps": steps, "turns": turns, "batch_size": batch_size}
+    settings = {**store_identity(data), **recipe_settings(recipe_of(recipe, changes)), **own}
+    publish(results, settings, json_file, f"{recipe}, {batch_size} pictures a rank", device=pick_device(device))

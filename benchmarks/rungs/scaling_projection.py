@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,12 +14,14 @@ from benchmarks import lines
 from benchmarks.measure import Result, compared
 from benchmarks.mlperf_points import GRADIENT_BYTES, MANY_NODES, ONE_NODE
 from benchmarks.publishing import publish
+from benchmarks.rungs.step import OURS
 from benchmarks.scaling_model import Bucket, Compute, Network, Step, buckets_of, fitted, layers_of, simulate
 from fastbot.errors import RunError
 from fastbot.models.registry import build_model
 
 GPUS = 64, 128, 256, 512, 1024, 2048, 4096
-_MODEL, _SIZE, _NUM_CLASSES = "resnet50v1", 224, 1000
+_NETWORK = "resnet50"
+_MODEL, _SIZE, _NUM_CLASSES = f"{_NETWORK}v1", 224, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,8 @@ class Rates:
 
     Attributes:
         images_per_s: of one GPU, with the batch that is asked about.
-        file: JSON lines of the step, of one batch size or several.
-        case: which of its cases; the fastest, if None.
+        file: JSON lines of `fastbot bench step`, of one batch size or several.
+        case: which of its cases, without the batch size; the fastest, if None.
     """
 
     images_per_s: float | None = None
@@ -73,21 +76,42 @@ def compute_of(rates: Rates, batch_size: int) -> tuple[Compute, str]:
 
 
 def _from_lines(file: Path, case: str | None) -> tuple[Compute, str]:
-    by_case: dict[str, list[tuple[int, int, float]]] = {}
+    steps = _steps(file)
+    if not steps or (case is not None and case not in steps):
+        there = f"it has {'; '.join(steps)}" if steps else f"it has no step of {OURS} on {_NETWORK}"
+        raise RunError(
+            f"{file}: has no case {case or 'to go by'}: {there}. Give one of them with --case, or a file that "
+            "`fastbot bench step --model resnet50 --json FILE` wrote"
+        )
+    name = case or max(steps, key=lambda each: max(batch / seconds for batch, seconds in steps[each].items()))
+    points = steps[name]
+    largest = max(points)
+    alone = Compute(0.0, points[largest] / largest)
+    if len(points) == 1:
+        return alone, f"{name} in {file.name}, at batch {largest} alone: no fixed part is known"
+    compute = fitted([(1, batch, seconds) for batch, seconds in points.items()], [], Network())
+    batches = ", ".join(map(str, sorted(points)))
+    if compute.fixed_s < 0:
+        return alone, f"{name} in {file.name}, at batch {largest}: of {batches} no fixed part can be told"
+    return compute, f"{name} in {file.name}, at batches {batches}"
+
+
+def _steps(file: Path) -> dict[str, dict[int, float]]:
+    """Return the seconds of fastbot's own steps of ResNet-50, by case without its batch size, and by batch size."""
+    samples: dict[str, dict[int, set[float]]] = {}
     for line in lines.load(file):
-        result = line.result
-        batch_size = result.details.get("batch_size") or line.conditions.get("batch_size")
-        if result.unit == "images/s" and isinstance(batch_size, int):
-            by_case.setdefault(result.case, []).append((1, batch_size, batch_size / result.value))
-    if not by_case or (case is not None and case not in by_case):
-        there = f"it has {', '.join(by_case)}" if by_case else "it has no images/s with a batch size"
-        raise RunError(f"{file}: has no case {case or 'of a step'}: {there}. Give one with --case")
-    name = case or max(by_case, key=lambda each: max(batch / seconds for _, batch, seconds in by_case[each]))
-    points = by_case[name]
-    if len({batch for _, batch, _ in points}) > 1:
-        return fitted(points, [], Network()), f"{name} in {file.name}, at several batch sizes"
-    _, batch, seconds = points[0]
-    return Compute(0.0, seconds / batch), f"{name} in {file.name}, at batch {batch} alone: no fixed part is known"
+        result, details = line.result, line.result.details
+        is_ours = result.benchmark == "step" and result.case.startswith(f"{OURS}, ")
+        if not is_ours or not str(details["model"]).startswith(_NETWORK):
+            continue
+        batch_size = int(details["batch_size"])
+        name = result.case.replace(f"{batch_size} x {details['size']} px", f"{details['size']} px")
+        # A case has a row, with the same samples, for each of its peers; and more where a file was appended to.
+        samples.setdefault(name, {}).setdefault(batch_size, set()).add(result.value)
+    return {
+        name: {batch: batch / statistics.median(rates) for batch, rates in by_batch.items()}
+        for name, by_batch in samples.items()
+    }
 
 
 def projected(compute: Compute, network: Network, batch_size: int, bytes_each: int) -> list[Result]:
@@ -143,7 +167,7 @@ def show(network: Network, rates: Rates, batch_size: int, bytes_each: int, json_
         "compute": asdict(compute),
         "source": source,
     }
-    publish(results, settings, json_file, f"simulated, not measured: {_MODEL} by {source}")
+    publish(results, settings, json_file, f"simulated, not measured: {_MODEL} by {source}", device="cpu")
     assumed = ", ".join(f"{name} {value:g}" for name, value in asdict(network).items())
     said = [
         f"Assumed: {assumed}; {bytes_each} bytes a gradient",

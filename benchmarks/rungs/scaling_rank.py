@@ -55,8 +55,8 @@ def answer(question: Question, ranks: Ranks) -> dict[str, list[float]]:
         trainer = build_trainer(recipe, pipeline, store, ranks)
         course = Course(trainer, pipeline)
         ways: dict[str, Callable[[], AbstractContextManager[None]]] = {
-            "with": nullcontext,
-            "without": _without_exchange(trainer.model),
+            "with_exchange": nullcontext,
+            "without_exchange": _without_exchange(trainer.model),
         }
         found: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(question.turns):

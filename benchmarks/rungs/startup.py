@@ -2,8 +2,8 @@
 
 Every figure is of a process of its own, from its start on: Python, imports, opening the store, the pipeline, the
 network, the step. The peer is a plain loop over torchvision's `DataLoader`, which decodes and crops as ours does; ours
-augments and normalizes besides. numba compiles our kernels once per installation: first with an empty cache, and then
-with what that left.
+augments and normalizes besides. Compilers (numba for our kernels; Triton and Inductor where the recipe compiles) keep
+what they made: in the first round ours also starts once with their caches empty, and then with what that left.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Result, compared
 from benchmarks.options import Data, Device, JsonFile, Repeats
 from benchmarks.peers.files import extract
 from benchmarks.publishing import publish
 from benchmarks.rungs import fresh_process, startup_answers
 from benchmarks.rungs.fresh_process import Answer
-from benchmarks.rungs.training import recipe_of, recipe_settings, store_settings
+from benchmarks.rungs.training import place_settings, recipe_of, recipe_settings
 from datasets_tools.store import Store
 from fastbot.distributed import pick_device
 from fastbot.errors import RunError
@@ -32,7 +33,9 @@ from pipelines.backends import choose
 from pipelines.cores import cores
 
 _STOCK = "plain loop on torchvision's DataLoader"
-_KEPT, _EMPTY = "fastbot", "fastbot, numba's cache empty"
+_KEPT, _EMPTY = "fastbot", "fastbot, compilers' caches empty"
+# The variables by which compilers are told where their caches are.
+_CACHES = {"NUMBA_CACHE_DIR": "numba", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 _MOMENTS = {"first batch": "first_batch_s", "first step": "first_step_s"}
 
 
@@ -65,25 +68,28 @@ def run(setting: Setting, repeats: int = 5) -> list[Result]:
 
     Args:
         setting: what is started.
-        repeats: processes of each; one alone meets an empty cache.
+        repeats: processes of each; one more, in the first round, meets empty caches.
 
     Raises:
         RunError: a process failed, or torchvision has no network as the recipe's.
     """
     network = _torchvision_name(setting.whole.model.name)
     with tempfile.TemporaryDirectory(prefix="fastbot-startup-") as folder:
-        cache, files = Path(folder, "numba"), Path(folder, "files")
+        files = Path(folder, "files")
+        caches = {variable: str(Path(folder, name)) for variable, name in _CACHES.items()}
         extract(Store(setting.data).split("train"), files)
-        answers: dict[str, list[Answer]] = {_EMPTY: [_ours(setting, cache)], _KEPT: [], _STOCK: []}
+        answers: dict[str, list[Answer]] = {_EMPTY: [], _KEPT: [], _STOCK: []}
         _stock(setting, files, network)  # so that files and libraries are in memory for all that count
-        for _ in range(repeats):
-            answers[_KEPT].append(_ours(setting, cache))
+        for number in range(repeats):
+            if number == 0:
+                answers[_EMPTY].append(_ours(setting, caches))
+            answers[_KEPT].append(_ours(setting, caches))
             answers[_STOCK].append(_stock(setting, files, network))
     return [result for moment in _MOMENTS for result in _results(moment, answers)]
 
 
 def _results(moment: str, answers: Mapping[str, list[Answer]]) -> list[Result]:
-    """Return when a moment came; the start with an empty cache meets the first round of the peer."""
+    """Return when a moment came; the start with empty caches meets the first round of the peer."""
     seconds = {f"{moment}, {name}": [each[_MOMENTS[moment]] for each in found] for name, found in answers.items()}
     stock, results = f"{moment}, {_STOCK}", []
     for name, found in answers.items():
@@ -101,7 +107,7 @@ def _medians(answers: list[Answer]) -> dict[str, float]:
     }
 
 
-def _ours(setting: Setting, cache: Path) -> Answer:
+def _ours(setting: Setting, caches: Mapping[str, str]) -> Answer:
     return fresh_process.ask(
         startup_answers.fastbot,
         str(setting.data),
@@ -109,14 +115,17 @@ def _ours(setting: Setting, cache: Path) -> Answer:
         setting.overrides,
         setting.backend,
         setting.device.partition(":")[0],
-        environment={"NUMBA_CACHE_DIR": str(cache)},
+        environment=caches,
     )
 
 
 def _stock(setting: Setting, files: Path, network: str) -> Answer:
-    spec = setting.whole.data
-    sizes = spec.global_batch_size, spec.crop_size
-    return fresh_process.ask(startup_answers.stock, str(files), network, *sizes, cores(), setting.device)
+    whole = setting.whole
+    sizes, precision = (whole.data.global_batch_size, whole.data.crop_size), whole.precision
+    number_format = precision.kind, precision.tf32
+    return fresh_process.ask(
+        startup_answers.stock, str(files), network, *sizes, cores(), setting.device, *number_format
+    )
 
 
 def _torchvision_name(model: str) -> str:
@@ -151,5 +160,6 @@ def command(
     changes = *(overrides or ()), f"data.global_batch_size={batch_size}", f"data.crop_size={size}"
     setting = Setting(data, recipe, changes, choose.choose(backend, target).name, str(target))
     results = run(setting, repeats)
-    known = {**store_settings(data), **recipe_settings(setting.whole), "backend": setting.backend}
-    publish(results, known, json_file, f"from the start of a process on; {setting.whole.name} on {target}")
+    known = {**store_identity(data), **recipe_settings(setting.whole), **place_settings(backend, device)}
+    title = f"from the start of a process on; {setting.whole.name} on {target}"
+    publish(results, known, json_file, title, device=target)

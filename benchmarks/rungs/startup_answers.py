@@ -67,8 +67,10 @@ def fastbot(data: str, recipe: str, overrides: list[str], backend: str, device: 
         return watch.answer() | {"compiling_s": compiling.duration if compiling.done else 0.0}
 
 
-def stock(folder: str, network: str, batch_size: int, size: int, workers: int, device: str) -> Answer:
-    """Train one step of a plain loop over torchvision's `DataLoader`, with crops alone."""
+def stock(
+    folder: str, network: str, batch_size: int, size: int, workers: int, device: str, precision: str, tf32: bool
+) -> Answer:
+    """Train one step of a plain loop over torchvision's `DataLoader`, with crops alone, in a recipe's precision."""
     watch = Stopwatch()
     with watch.part("imports"):
         import torch
@@ -84,10 +86,16 @@ def stock(folder: str, network: str, batch_size: int, size: int, workers: int, d
     with watch.part("model"):
         model = torchvision.models.get_model(network).to(device)
         optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        kind, half = torch.device(device).type, torch.float16 if precision == "fp16" else torch.bfloat16
+        scaler = torch.amp.GradScaler(kind, enabled=precision == "fp16")
     with watch.part("first_step"):
         labels = torch.zeros(len(pixels), dtype=torch.int64, device=device)
-        torch.nn.functional.cross_entropy(model(pixels.float() / 255), labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        with torch.autocast(kind, half, enabled=precision != "fp32"):
+            loss = torch.nn.functional.cross_entropy(model(pixels.float() / 255), labels)
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        scaler.update()
         if device.startswith("cuda"):
             torch.cuda.synchronize()
     return watch.answer()

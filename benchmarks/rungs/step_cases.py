@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,9 +13,10 @@ from benchmarks.floor.floor import Floor
 from benchmarks.floor.layers import Network, trace
 from benchmarks.floor.rates import Rates, device_rates
 from benchmarks.measure import Case, Effort, Result, measure
-from benchmarks.rungs.step_loops import NUM_CLASSES, Loop
+from benchmarks.rungs.step_loops import NUM_CLASSES, Loop, our_network
 from benchmarks.rungs.step_memory import allocated_mb, peak_mb
 from benchmarks.rungs.step_parts import parts_ms
+from benchmarks.rungs.step_turns import make_ready, release, steps_of_a_turn
 from benchmarks.rungs.training import synchronize
 from benchmarks.units import figure
 from fastbot.build import model_on
@@ -24,8 +24,6 @@ from fastbot.precision import DTYPES
 from fastbot.recipe import Recipe
 from pipelines.batch import Batch
 
-# Steps that are made at once. A GPU's queue runs empty in between, which a training's never does.
-_STEPS = {"cuda": 5, "cpu": 1}
 # Steps before the peak of memory is looked for, in which code is compiled; and as many in which it is.
 _PROBE_STEPS = 2
 _PARTS_STEPS = 3
@@ -87,29 +85,21 @@ def contender(
     name = title(whose, recipe)
     before_mb = allocated_mb(device) - batch.images.nbytes / 1e6
     try:
-        loop, most_mb = _begun(partial(build, recipe, batch, device), device)
+        loop, most_mb = _begun(partial(build, recipe, batch, device), recipe, device)
     except torch.OutOfMemoryError:
         leave_out(f"{name}: more memory than {device} has")
     else:
         return Contender(name, recipe, loop, batch, most_mb - (before_mb if device.type == "cuda" else 0.0))
-    forget(device)
+    release(device)  # and no compiled code, which loops that were built before may have
     return None
 
 
-def _begun(build: Callable[[], Loop], device: torch.device) -> tuple[Loop, float]:
+def _begun(build: Callable[[], Loop], recipe: Recipe, device: torch.device) -> tuple[Loop, float]:
     """Build a loop, make its first steps, and return the peak of memory in the next."""
     loop = build()
+    make_ready(loop, recipe, device)
     loop.train(_PROBE_STEPS)
     return loop, peak_mb(partial(loop.train, _PROBE_STEPS), device)
-
-
-def forget(device: torch.device) -> None:
-    """Let go of the memory and the compiled code of loops that nobody holds any more."""
-    gc.collect()
-    # Compiled code is kept by the model's class, and past 8 versions of it PyTorch goes on without compiling.
-    torch.compiler.reset()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 class Yardsticks:
@@ -145,7 +135,7 @@ def measured(
     device: torch.device,
     yardsticks: Yardsticks,
 ) -> list[Result]:
-    """Time loops in turns.
+    """Time loops in turns, each of which is one call for so many steps.
 
     Args:
         benchmark: its name.
@@ -158,23 +148,25 @@ def measured(
     Raises:
         torch.OutOfMemoryError: each fits, but not all of them side by side.
     """
-    steps = _STEPS[device.type]
+    wait = partial(synchronize, device)
 
     def case(name: str, peer: str, *others: str) -> Case:
-        loop, rows = by_name[name].loop, by_name[name].recipe.data.global_batch_size
+        loop, recipe = by_name[name].loop, by_name[name].recipe
+        ready = partial(make_ready, loop, recipe, device)
+        ready()
+        steps = steps_of_a_turn(loop, effort.at_least_s, effort.warmups, device, wait)
 
         def run() -> int:
             loop.train(steps)
-            return steps * rows
+            return steps * recipe.data.global_batch_size
 
-        return Case(name, run, peer, other_peers=others)
+        return Case(name, run, peer, other_peers=others, before=ready)
 
     cases = [case(name, *peers) for name, peers in contenders.items()]
-    wait = partial(synchronize, device)
-    results = measure(benchmark, cases, effort, synchronize=wait)
+    results = measure(benchmark, cases, Effort(effort.repeats, warmups=0), synchronize=wait)
     rate = {result.case: result.value for result in results}
     details = {name: _details(by_name[name], rate[name], device, yardsticks) for name in contenders}
-    notes = {name: _notes(found) for name, found in details.items()}
+    notes = {name: _notes(by_name[name], found, device) for name, found in details.items()}
     return [
         replace(result, details=details[result.case], notes=notes.pop(result.case, ""))  # of a case's first row only
         for result in results
@@ -195,6 +187,7 @@ def _details(found: Contender, images_per_s: float, device: torch.device, yardst
         "compiled": recipe.compile,
         "batch_size": rows,
         "size": recipe.data.crop_size,
+        "cudnn_benchmark": found.loop.cudnn_benchmark,
         "step_ms": 1e3 * rows / images_per_s,
         "peak_mb": found.peak_mb,
         "peak_of": "this loop's tensors on the device" if device.type == "cuda" else "the whole process, resident",
@@ -203,12 +196,19 @@ def _details(found: Contender, images_per_s: float, device: torch.device, yardst
         "floor": floor.as_details(),
     }
     if found.loop.trainer is not None:
+        make_ready(found.loop, recipe, device)
         details["parts_ms"] = parts_ms(found.loop.trainer, found.batch, _PARTS_STEPS, partial(synchronize, device))
     return details
 
 
-def _notes(details: Mapping[str, Any]) -> str:
-    return (
-        f"{figure(details['step_ms'])} ms, {figure(details['peak_mb'])} MB, "
-        f"{details['flop_utilization']:.0%} of the matrix rate, {details['of_unfused_floor']:.0%} of the bytes floor"
-    )
+def _notes(found: Contender, details: Mapping[str, Any], device: torch.device) -> str:
+    borrowed = found.loop.trainer is None and found.loop.network == our_network(found.recipe)
+    words = [
+        *([f"trains {found.loop.network}"] if borrowed else []),
+        f"{figure(details['step_ms'])} ms",
+        # A CPU's is the whole process, with all loops built so far: no figure of this one.
+        *([f"{figure(details['peak_mb'])} MB"] if device.type == "cuda" else []),
+        f"{details['flop_utilization']:.0%} of the matrix rate",
+        f"{details['of_unfused_floor']:.0%} of the bytes floor",
+    ]
+    return ", ".join(words)

@@ -42,11 +42,13 @@ class Loop:
         network: what it trains, and whose it is.
         train: makes so many steps.
         trainer: behind it; None where the loop is another library's.
+        cudnn_benchmark: whether its script has cuDNN's ways of a convolution tried out: a switch of the process.
     """
 
     network: str
     train: Callable[[int], object]
     trainer: Trainer | None = None
+    cudnn_benchmark: bool = False
 
 
 class _OneBatch:
@@ -94,13 +96,13 @@ def ours(recipe: Recipe, batch: Batch, device: torch.device) -> Loop:
     pipeline = cast(Pipeline, _OneBatch(batch))
     trainer = Trainer(recipe.model_copy(update=constant), pipeline, pipeline, NUM_CLASSES, Ranks(0, 0, 1, 1, device))
     trainer.model.train()
-    return Loop(f"fastbot's {recipe.model.name}", Course(trainer, pipeline).go, trainer)
+    return Loop(our_network(recipe), Course(trainer, pipeline).go, trainer, torch.backends.cudnn.benchmark)
 
 
 def pytorch_loop(recipe: Recipe, batch: Batch, device: torch.device) -> Loop:
     """Return the loop of PyTorch's own ImageNet example, with autocast: its meters read the loss in every step.
 
-    Source: pytorch/examples, imagenet/main.py, `train`.
+    Source: pytorch/examples, imagenet/main.py, `train`. It does not set `cudnn.benchmark` since September 2022.
     """
     model, network = _torchvision_model(recipe, device)
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
@@ -134,9 +136,14 @@ def composer_loop(recipe: Recipe, batch: Batch, device: torch.device) -> Loop:
 def _torchvision_model(recipe: Recipe, device: torch.device) -> tuple[nn.Module, str]:
     found = find_counterpart("torchvision", recipe.model)
     if found is None:
-        return model_on(recipe, NUM_CLASSES, device), f"fastbot's {recipe.model.name}"
+        return model_on(recipe, NUM_CLASSES, device), our_network(recipe)
     model = torchvision.models.get_model(found.name, weights=None, num_classes=NUM_CLASSES, **found.arguments)
     return placed(model, recipe, device), f"torchvision's {found.name}"
+
+
+def our_network(recipe: Recipe) -> str:
+    """Return what a recipe's network is called where it is fastbot's."""
+    return f"fastbot's {recipe.model.name}"
 
 
 def placed(model: nn.Module, recipe: Recipe, device: torch.device) -> nn.Module:

@@ -8,41 +8,35 @@ network take turns, so that their ratios are of one machine in one state. FP32 i
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
 
+from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Case, Effort, Result, measure
-from benchmarks.options import Data, Device, JsonFile, Repeats, Seconds
+from benchmarks.options import Data, Device, JsonFile, Repeats
 from benchmarks.publishing import publish
-from benchmarks.rungs.table3_page import BATCH_SIZES, NETWORKS, described, headline, page, title_of
+from benchmarks.rungs.table3_cells import Cell, Stage, is_out_of_memory, trial
+from benchmarks.rungs.table3_page import BATCH_SIZES, NETWORKS, described, headline, is_imagenet_like, page, title_of
 from benchmarks.rungs.training import (
     WARM_STEPS,
-    Course,
-    build_trainer,
-    open_pipeline,
+    place_settings,
     recipe_of,
     recipe_settings,
     steady,
-    store_settings,
     synchronize,
-    warmed,
 )
 from datasets_tools.store import Store
-from fastbot.build import precision_of
-from fastbot.distributed import Ranks, joined, pick_device
+from fastbot.distributed import joined, pick_device
 from fastbot.errors import RunError
 from fastbot.recipe import Recipe
 from fastbot.recipe_files import override_recipe
-from fastbot.trainer import Trainer
-from pipelines.pipeline import Pipeline
+from pipelines.errors import PipelineError
 
 _FORMATS: Mapping[str, tuple[str, ...]] = {
     "FP32": ("precision.kind=fp32", "precision.tf32=false"),
@@ -54,7 +48,8 @@ _FORMATS: Mapping[str, tuple[str, ...]] = {
 _CPU_FORMATS = ("FP32", "BF16")
 _LOG_WIDTH = 200  # characters a line of a table that goes into a file
 _LAYOUTS = {"channels last": "true", "contiguous": "false"}
-_TRIAL_STEPS = 4
+# What a turn takes at least, in seconds, where nothing else is asked: a turn of a few steps is noise on a GPU.
+_SECONDS = {"cuda": 3.0, "cpu": 0.0}
 # Inception-V3 sees 299 pixels where ResNet-50 sees 224; below 75 nothing is left of a picture at its last layers.
 _INCEPTION_SCALE, _INCEPTION_LEAST = 299 / 224, 75
 
@@ -97,61 +92,15 @@ class Settings:
         if not small < large:
             raise RunError(f"the batch sizes are {small} and {large}: give a smaller and a larger one")
 
-    @property
-    def is_reduced(self) -> bool:
-        """Whether the figures are of another experiment than the paper's."""
+    def is_reduced(self, device: torch.device, store: Mapping[str, Any]) -> bool:
+        """Return whether the figures are of another experiment than the paper's.
+
+        Args:
+            device: what is trained on.
+            store: what `store_identity` says of what it is trained on.
+        """
         own = self.size is None and self.batch_sizes == BATCH_SIZES
-        return not own or pick_device(self.device).type == "cpu"
-
-
-class _Stage:
-    """Where cells are measured: one pipeline is open at a time, so that no cell needs the memory of two."""
-
-    def __init__(self, store: Store, backend: str, ranks: Ranks) -> None:
-        self.store, self.ranks = store, ranks
-        self._backend = backend
-        self._open: tuple[Recipe, str, Pipeline] | None = None
-
-    def pipeline(self, recipe: Recipe, backend: str = "") -> Pipeline:
-        """Return a recipe's pipeline, opening it if another is open."""
-        wanted = backend or self._backend
-        if self._open is None or self._open[:2] != (recipe, wanted):
-            self.clear()
-            self._open = (recipe, wanted, open_pipeline(recipe, self.store, wanted, self.ranks))
-        return self._open[2]
-
-    def clear(self) -> None:
-        """Close what is open and give the device its memory back."""
-        if self._open is not None:
-            self._open[2].close()
-        self._open = None
-        if self.ranks.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-class _Cell:
-    """One network in one number format with one batch size, ready to be trained."""
-
-    def __init__(self, recipe: Recipe, stage: _Stage) -> None:
-        self._stage = stage
-        self._trainer, self._recipe = _fitting(recipe, stage)
-        self.micro_batches = self._recipe.micro_batches
-        self._course: Course | None = None
-        self._pipeline: Pipeline | None = None
-
-    def prepare(self) -> None:
-        """Make ready for a turn."""
-        device = self._stage.ranks.device
-        precision_of(self._recipe, device)  # TF32 is a switch of the whole process: another cell may have set it
-        pipeline = self._stage.pipeline(self._recipe)
-        if self._course is None or pipeline is not self._pipeline:
-            self._pipeline, self._course = pipeline, Course(self._trainer, pipeline)
-        warmed(self._course)
-
-    def go(self, steps: int) -> int:
-        """Train so many steps."""
-        assert self._course is not None, "a cell is prepared first"
-        return self._course.go(steps)
+        return not own or device.type == "cpu" or not is_imagenet_like(store)
 
 
 def run(store: Store, settings: Settings, effort: Effort) -> list[Result]:
@@ -170,32 +119,43 @@ def run(store: Store, settings: Settings, effort: Effort) -> list[Result]:
         torch._dynamo.config.patch(automatic_dynamic_shapes=False, recompile_limit=64),
     ):
         for model in settings.models:
-            stage = _Stage(store, settings.backend, ranks)
+            stage = Stage(store, settings.backend, ranks)
             results += _network(model, settings, effort, stage)
             stage.clear()
             torch.compiler.reset()
     return results
 
 
-def _network(model: str, settings: Settings, effort: Effort, stage: _Stage) -> list[Result]:
+def _network(model: str, settings: Settings, effort: Effort, stage: Stage) -> list[Result]:
     """Measure the cells of one network."""
-    device = stage.ranks.device
+    device, place = stage.ranks.device, place_settings(settings.backend, settings.device)
+    reduced = settings.is_reduced(device, store_identity(stage.store.path))
     formats = settings.formats or (_CPU_FORMATS if device.type == "cpu" else tuple(_FORMATS))
     small, _ = settings.batch_sizes
     first = title_of(model, formats[0], small)
-    cells: dict[str, _Cell] = {}
+    cells: dict[str, Cell] = {}
     details: dict[str, dict[str, Any]] = {}
     for number_format in formats:
         changes, tried = _fastest(_recipe(model, number_format, small, settings), settings, stage)
         for batch_size in settings.batch_sizes:
             name = title_of(model, number_format, batch_size)
             recipe = override_recipe(_recipe(model, number_format, batch_size, settings), changes, model)
-            cells[name] = _Cell(recipe, stage)
+            cells[name] = Cell(recipe, stage)
             details[name] = {"network": model, "format": number_format, **recipe_settings(recipe), "tried": tried}
-            details[name]["micro_batches"] = cells[name].micro_batches
+    for name, cell in cells.items():  # once all of them have their memory
+        cell.settle()
+        details[name] |= {**place, "micro_batches": cell.micro_batches, "ranks": stage.ranks.world_size}
     cases = [Case(name, partial(cell.go, settings.steps), first, before=cell.prepare) for name, cell in cells.items()]
-    results = measure("table3", cases, effort, synchronize=partial(synchronize, device))
-    return [described(result, details[result.case], reduced=settings.is_reduced) for result in results]
+    try:
+        results = measure("table3", cases, effort, synchronize=partial(synchronize, device))
+    except (RuntimeError, MemoryError, PipelineError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"{model}: {device} had memory for each cell's first steps, and has none left after others'. Measure fewer "
+            f"at a time: give --formats, or smaller --batch-sizes ({error})"
+        ) from error
+    return [described(result, details[result.case], reduced=reduced) for result in results]
 
 
 def _recipe(model: str, number_format: str, batch_size: int, settings: Settings) -> Recipe:
@@ -205,59 +165,20 @@ def _recipe(model: str, number_format: str, batch_size: int, settings: Settings)
     return recipe_of(NETWORKS[model].recipe, _FORMATS[number_format], batch_size, size)
 
 
-def _fastest(recipe: Recipe, settings: Settings, stage: _Stage) -> tuple[list[str], Mapping[str, float]]:
+def _fastest(recipe: Recipe, settings: Settings, stage: Stage) -> tuple[list[str], Mapping[str, float]]:
     """Return the overrides that train fastest on pixels that cost nothing, and the images/s of all that were tried.
 
     First the memory format, then, in the better one, whether to compile.
     """
     compiles = stage.ranks.device.type == "cuda" if settings.compile is None else settings.compile
     variants = {name: [f"channels_last={value}"] for name, value in _LAYOUTS.items()}
-    tried = {name: _trial(override_recipe(recipe, variants[name], recipe.name), stage) for name in variants}
+    tried = {name: trial(override_recipe(recipe, variants[name], recipe.name), stage) for name in variants}
     if compiles:
         best = max(tried, key=tried.__getitem__)
         compiled = f"{best}, compiled"
         variants[compiled] = [*variants[best], "compile=true"]
-        tried[compiled] = _trial(override_recipe(recipe, variants[compiled], recipe.name), stage)
+        tried[compiled] = trial(override_recipe(recipe, variants[compiled], recipe.name), stage)
     return variants[max(tried, key=tried.__getitem__)], tried
-
-
-def _trial(recipe: Recipe, stage: _Stage) -> float:
-    trainer, fitting = _fitting(recipe, stage)
-    course = Course(trainer, stage.pipeline(fitting, "synthetic"))
-    course.go(2)  # compiles, and finds convolution algorithms
-    synchronize(stage.ranks.device)
-    began = time.perf_counter()
-    pictures = course.go(_TRIAL_STEPS)
-    synchronize(stage.ranks.device)
-    return pictures / (time.perf_counter() - began)
-
-
-def _fitting(recipe: Recipe, stage: _Stage) -> tuple[Trainer, Recipe]:
-    """Return a trainer that has done a step, of a batch in as few parts as the device's memory takes.
-
-    Raises:
-        RunError: not even one picture at a time fits.
-    """
-    for parts in _divisors(recipe.data.global_batch_size):
-        divided = override_recipe(recipe, [f"micro_batches={parts}"], recipe.name)
-        if trainer := _trained_once(divided, stage):
-            return trainer, divided
-    raise RunError(f"{recipe.name} does not fit {stage.ranks.device} with one picture at a time: lower --size")
-
-
-def _trained_once(recipe: Recipe, stage: _Stage) -> Trainer | None:
-    """Return a trainer that has done a step; None where that does not fit, and then nothing of it is left."""
-    pipeline = stage.pipeline(recipe, "synthetic")
-    try:
-        trainer = build_trainer(recipe, pipeline, stage.store, stage.ranks)
-        Course(trainer, pipeline).go(1)
-    except torch.cuda.OutOfMemoryError:
-        return None
-    return trainer
-
-
-def _divisors(number: int) -> Iterator[int]:
-    return (parts for parts in range(1, number + 1) if number % parts == 0)
 
 
 def command(
@@ -277,7 +198,9 @@ def command(
     backend: Annotated[str, typer.Option(help="Of those that `fastbot doctor` lists, or auto.")] = "auto",
     device: Device = "auto",
     repeats: Repeats = 5,
-    seconds: Seconds = 0.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="What a turn takes at least; on a GPU 3, if not given.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Measure the paper's Table 3: precision and batch size, each by itself and together.
@@ -287,8 +210,10 @@ def command(
     chosen = tuple(formats) if formats else None
     names = tuple(models) if models else tuple(NETWORKS)
     settings = Settings(names, batch_sizes, chosen, size, backend, device, compiled, steps)
-    results = run(Store(data), settings, steady(repeats, seconds))
+    target = pick_device(device)
+    results = run(Store(data), settings, steady(repeats, _SECONDS[target.type] if seconds is None else seconds))
+    reduced = any(result.details["reduced"] for result in results)
     width = None if sys.stdout.isatty() else _LOG_WIDTH
-    Console(width=width).print(page(results, settings.batch_sizes, reduced=settings.is_reduced))
-    known = {**store_settings(Path(data)), "steps": steps, "warm_steps": WARM_STEPS, "size": size}
-    publish(results, known, json_file, headline(settings.is_reduced))
+    Console(width=width).print(page(results, settings.batch_sizes, reduced=reduced))
+    own = {**place_settings(backend, device), "steps": steps, "warm_steps": WARM_STEPS, "size": size}
+    publish(results, {**store_identity(data), **own}, json_file, headline(reduced), device=target)

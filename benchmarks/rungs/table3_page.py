@@ -38,12 +38,27 @@ NETWORKS: Mapping[str, Network] = {
     "inception_v3": Network("bot-inceptionv3", 19.8, 8.0, 2.5),
     "mobilenet": Network("bot-mobilenet", 6.2, 3.7, 1.7),
 }
-_HALF = "FP16", "BF16"  # the first that was measured ends the diagonal
+_FULL = "FP32"  # begins the diagonal
+_HALF = "FP16", "BF16"  # the first that was measured ends it
+_PAPERS_GPUS = 8
+# Means of ImageNet's training pictures. Source: those that `benchmarks.corpora.recipe` imitates.
+_IMAGENET = {"mean_width": 469, "mean_height": 387, "mean_bytes": 110_000}
+# Pictures reduced to 256 pixels on their shorter side have two thirds of the width and height.
+_NEAR = 0.75
 
 
 def title_of(model: str, number_format: str, batch_size: int) -> str:
     """Return a cell's name."""
     return f"{model}, {number_format}, batch {batch_size}"
+
+
+def is_imagenet_like(store: Mapping[str, Any]) -> bool:
+    """Return whether a store's pictures are the benchmark corpus, or on average about as large as ImageNet's.
+
+    Args:
+        store: what `store_identity` says of it.
+    """
+    return bool(store["corpus"]) or all(store[name] >= _NEAR * mean for name, mean in _IMAGENET.items())
 
 
 def described(result: Result, details: Mapping[str, Any], *, reduced: bool) -> Result:
@@ -81,7 +96,11 @@ def page(results: Sequence[Result], batch_sizes: tuple[int, int], *, reduced: bo
     by_cell = {result.case: result for result in results}
     formats = list(dict.fromkeys(str(result.details["format"]) for result in results))
     beside = [] if reduced else ["paper, 8 V100"]
-    table = Table("network", "batch", *formats, "speed-up of the diagonal", *beside, title=headline(reduced))
+    table = Table(
+        *("network", "batch", *formats, "speed-up of the diagonal", *beside),
+        title=headline(reduced),
+        caption=_batches(int(results[0].details["ranks"])),
+    )
     for model in dict.fromkeys(str(result.details["network"]) for result in results):
         speed_up = _diagonal(by_cell, model, formats, batch_sizes)
         for number, batch_size in enumerate(batch_sizes):
@@ -89,6 +108,16 @@ def page(results: Sequence[Result], batch_sizes: tuple[int, int], *, reduced: bo
             paper = [] if reduced else [_paper(NETWORKS[model], number)]
             table.add_row(model, str(batch_size), *cells, speed_up if number else "", *paper)
     return table
+
+
+def _batches(ranks: int) -> str:
+    """Return whose batches are how large."""
+    small, large = BATCH_SIZES
+    return (
+        f"The paper's batches of {small} and {large} are those of {_PAPERS_GPUS} GPUs together: "
+        f"{small // _PAPERS_GPUS} and {large // _PAPERS_GPUS} on each. Ours are those of "
+        f"{f'{ranks} ranks together' if ranks > 1 else 'one'}"
+    )
 
 
 def _cell(result: Result, reduced: bool) -> str:
@@ -103,8 +132,8 @@ def _cell(result: Result, reduced: bool) -> str:
 
 def _diagonal(by_cell: Mapping[str, Result], model: str, formats: Sequence[str], batch_sizes: tuple[int, int]) -> str:
     half = next((name for name in _HALF if name in formats), None)
-    if half is None:
-        return "-"
+    if half is None or formats[0] != _FULL:
+        return f"none: it leads from {_FULL}, the first format, to {' or '.join(_HALF)}"
     end = by_cell[title_of(model, half, batch_sizes[1])]
     return f"{end.ratio:.2f} (to {half}, {batch_sizes[1]})"
 

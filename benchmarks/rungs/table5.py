@@ -17,19 +17,11 @@ import typer
 from benchmarks.measure import Effort, Result
 from benchmarks.options import Device, JsonFile, Repeats, Seconds
 from benchmarks.publishing import publish
-from benchmarks.rungs.step import (
-    BATCH_SIZE,
-    OURS,
-    WARMUPS,
-    PrecisionName,
-    Size,
-    natural_precision,
-    recipe_for,
-    tell_and_keep,
-    variants,
-)
-from benchmarks.rungs.step_cases import Yardsticks, contender, forget, measured
+from benchmarks.rungs.step import OURS, WARMUPS, Size, tell_and_keep
+from benchmarks.rungs.step_cases import Yardsticks, contender, measured
 from benchmarks.rungs.step_loops import NUM_CLASSES, ours, synthetic_batch
+from benchmarks.rungs.step_recipes import BATCH_SIZE, PrecisionName, natural_precision, recipe_for, variants
+from benchmarks.rungs.step_turns import forget, process_switches
 from fastbot.build import model_on
 from fastbot.distributed import pick_device
 from fastbot.errors import RunError
@@ -98,7 +90,8 @@ def run(
     loops = {loop.name: loop for loop in found if loop is not None}
     if found[0] is None:
         raise RunError(f"{rows[0].model.name}, the baseline, does not fit {device}: take a smaller --batch-size")
-    results = measured(_BENCHMARK, {name: [found[0].name] for name in loops}, loops, effort, device, yardsticks)
+    with process_switches():
+        results = measured(_BENCHMARK, {name: [found[0].name] for name in loops}, loops, effort, device, yardsticks)
     forget(device)
     return [_beside_the_paper(result, loops[result.case].recipe) for result in results]
 
@@ -139,4 +132,5 @@ def command(
     if compiled:
         rows = [row.model_copy(update={"compile": True}) for row in rows]
     results = run(rows, target, Effort(repeats, seconds, WARMUPS), tell_and_keep(left_out))
-    publish(results, {"left_out": left_out}, json_file, f"BoT table 5, synthetic images on {target}")
+    title = f"BoT table 5, synthetic images on {target}"
+    publish(results, {"left_out": left_out}, json_file, title, device=target)

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Case, Effort, Result, measure
 from benchmarks.options import Data, Device, JsonFile, Repeats, Seconds
 from benchmarks.publishing import publish
@@ -28,19 +28,42 @@ from benchmarks.rungs.training import (
     Turns,
     build_trainer,
     open_pipeline,
+    place_settings,
     recipe_of,
     recipe_settings,
     steady,
-    store_settings,
     synchronize,
     warmed,
 )
 from datasets_tools.store import Store
-from fastbot.distributed import joined
+from fastbot.distributed import joined, pick_device
 from fastbot.recipe import Recipe
-from pipelines.backends import choose
 
 _TRAIN, _LOADER, _STEP = "train", "loader alone", "step alone"
+
+
+class _Watched:
+    """A course, and how much of each turn it waited for data: what comes before a turn is no part of it."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        self._shares: list[float] = []
+
+    def ready(self) -> None:
+        """Make ready for a turn."""
+        warmed(self._course)
+        self._course.forget_times()
+        self._shares.append(0.0)
+
+    def go(self, steps: int) -> int:
+        """Train so many steps of a turn."""
+        pictures = self._course.go(steps)
+        self._shares[-1] = self._course.waited_s / self._course.seconds
+        return pictures
+
+    def share(self, repeats: int) -> float:
+        """Return the median of the last turns, which are those that count."""
+        return statistics.median(self._shares[-repeats:])
 
 
 def run(
@@ -69,8 +92,12 @@ def run(
         closing(open_pipeline(recipe, store, "synthetic", ranks)) as synthetic,
     ):
         trainer = build_trainer(recipe, trained, store, ranks)
-        course = Course(trainer, trained)
-        turns: dict[str, Turns] = {_TRAIN: course, _LOADER: Consuming(consumed), _STEP: Course(trainer, synthetic)}
+        watched = _Watched(Course(trainer, trained))
+        turns: dict[str, Turns] = {
+            _TRAIN: watched,
+            _LOADER: Consuming(consumed),
+            _STEP: Course(trainer, synthetic),
+        }
         peers = {_TRAIN: (_LOADER, _STEP), _LOADER: (_STEP,), _STEP: (_STEP,)}
         cases = [
             Case(
@@ -78,19 +105,20 @@ def run(
                 partial(part.go, steps),
                 peers[name][0],
                 other_peers=peers[name][1:],
-                before=partial(warmed, part),
+                before=watched.ready if part is watched else partial(warmed, part),
             )
             for name, part in turns.items()
         ]
         reset_device_peak(ranks.device)
         results = measure("train", cases, effort, synchronize=partial(synchronize, ranks.device))
         details = {
-            "data_wait_share": course.waited_s / course.seconds,
+            "data_wait_share": watched.share(effort.repeats),
             "host_peak_mb": host_mb(),
             "device_peak_mb": device_peak_mb(ranks.device),
             "device_used_mb": device_used_mb(ranks.device),
-            "backend": choose.choose(backend, ranks.device).name,
         }
+        place = place_settings(backend, device)
+        results = [replace(result, details=place) for result in results]
         return _described(results, details, shares_cores=ranks.device.type == "cpu")
 
 
@@ -111,7 +139,8 @@ def _described(results: Sequence[Result], details: dict[str, Any], *, shares_cor
             "of it"
         )
     first = next(result for result in results if result.case == _TRAIN)
-    return [replace(result, details=details, notes=notes) if result is first else result for result in results]
+    whole = replace(first, details={**first.details, **details}, notes=notes)
+    return [whole if result is first else result for result in results]
 
 
 def command(
@@ -133,5 +162,8 @@ def command(
     """
     whole = recipe_of(recipe, overrides or [], batch_size, size)
     results = run(whole, Store(data), backend=backend, device=device, steps=steps, effort=steady(repeats, seconds))
-    settings = {**store_settings(Path(data)), **recipe_settings(whole), "steps": steps, "warm_steps": WARM_STEPS}
-    publish(results, settings, json_file, f"{whole.name}, batch {whole.data.global_batch_size}, end to end")
+    target = pick_device(device)
+    own = {**place_settings(backend, device), "steps": steps, "warm_steps": WARM_STEPS}
+    settings = {**store_identity(data), **recipe_settings(whole), **own}
+    title = f"{whole.name}, batch {whole.data.global_batch_size}, end to end"
+    publish(results, settings, json_file, title, device=target)

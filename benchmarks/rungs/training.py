@@ -5,18 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from itertools import count
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from benchmarks.corpora.corpus import STATISTICS_NAME, CorpusStatistics
 from benchmarks.measure import Effort
 from datasets_tools.store import Store
 from fastbot.build import image_dtype_of
-from fastbot.distributed import Ranks
+from fastbot.distributed import Ranks, pick_device
 from fastbot.errors import RunError
 from fastbot.recipe import Recipe
 from fastbot.recipe_files import load_recipe, override_recipe
@@ -60,7 +57,7 @@ class Course:
         pipeline: of that recipe's plan.
 
     Attributes:
-        seconds, waited_s: of its steps so far, and how much of that the device waited for data.
+        seconds, waited_s: of its steps since `forget_times`, and how much of that the device waited for data.
     """
 
     def __init__(self, trainer: Trainer, pipeline: Pipeline) -> None:
@@ -127,12 +124,17 @@ def build_trainer(recipe: Recipe, pipeline: Pipeline, store: Store, ranks: Ranks
     Raises:
         RunError: the recipe has a teacher, whose weights are not at hand.
     """
+    refuse_teacher(recipe)
+    return Trainer(recipe, pipeline, pipeline, store.num_classes, ranks)
+
+
+def refuse_teacher(recipe: Recipe) -> None:
+    """Raise RunError for a recipe that distils."""
     if recipe.distillation.kind != "none":
         raise RunError(
             f"{recipe.name} distils a teacher, whose weights no benchmark has: measure a recipe without one, or add "
             "distillation.kind=none"
         )
-    return Trainer(recipe, pipeline, pipeline, store.num_classes, ranks)
 
 
 def steady(repeats: int, seconds: float) -> Effort:
@@ -167,13 +169,15 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def store_settings(data: Path) -> Mapping[str, Any]:
-    """Return what a line of results says of the store: the corpus that it is, where it is one, and its size."""
-    store = Store(data)
-    known: dict[str, Any] = {"num_pictures": len(store.split("train")), "corpus": {}}
-    if (data / STATISTICS_NAME).is_file():
-        known["corpus"] = asdict(CorpusStatistics.load(data))
-    return known
+def place_settings(backend: str, device: str) -> Mapping[str, str]:
+    """Return what a line of results says of where a rung ran: what `auto` stood for.
+
+    Args:
+        backend: a name, or `auto`.
+        device: `auto`, `cpu` or `cuda`.
+    """
+    target = pick_device(device)
+    return {"backend": choose.choose(backend, target).name, "device": str(target)}
 
 
 def recipe_settings(recipe: Recipe) -> Mapping[str, Any]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from sources import encoded, pixels
 from stores import StoredPicture, write_store
 
-from benchmarks.measure import Effort
+from benchmarks.measure import Effort, Result
 from benchmarks.peers import decoders
 from benchmarks.peers.photos import Photos
 from benchmarks.rungs import decode
-from benchmarks.rungs.decode_cases import Work, levels_off
+from benchmarks.rungs.decode_cases import DecodeCases, levels_off
+from benchmarks.rungs.decode_works import Build, Work, Works
 from datasets_tools.photographs import load
 from fastbot.errors import RunError
 
@@ -86,6 +92,80 @@ def test_the_difference_is_a_mean_over_pictures() -> None:
     zero, two = np.zeros((2, 2, 3), np.uint8), np.full((4, 4, 3), 2, np.uint8)
     work = Work(lambda: 2, lambda count: [zero, two], lambda count: [zero, np.zeros_like(two)])
     assert levels_off("case", work, 2) == 1.0
+
+
+@pytest.mark.parametrize("fails", ["build", "pixels", "run"])
+def test_a_library_that_fails_is_left_out_and_named(store: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    """As FFCV, DALI or a GPU's decoder may: the others' results stay."""
+
+    def flat(level: int) -> Callable[[int], list[NDArray[np.uint8]]]:
+        return lambda count: [np.full((2, 2, 3), level, np.uint8)] * count
+
+    def broken() -> Work:
+        if fails == "build":
+            raise ValueError("no such engine\nand more")
+        return Work(_fail if fails == "run" else lambda: 5, flat(255 if fails == "pixels" else 0), flat(0))
+
+    full = Works.full
+
+    def with_broken(works: Works, pool: ThreadPoolExecutor, num_threads: int) -> dict[str, Build]:
+        return {"broken": broken, **full(works, pool, num_threads)}
+
+    monkeypatch.setattr(Works, "full", with_broken)
+    monkeypatch.setattr(decoders, "here", lambda: ({"Pillow": decoders.pillow()}, {"OpenCV": "is not here"}))
+    left_out: dict[str, str] = {}
+    results = decode.run(store, size=48, effort=Effort(1), leave_out=left_out.__setitem__)
+    assert left_out.keys() == {"OpenCV", "full, broken"}
+    reasons = {
+        "build": "fails: ValueError: no such engine",
+        "pixels": "fails: RunError: full, broken: its pixels are 255.0 levels off Pillow's",
+        "run": "fails: MemoryError: of the device",
+    }
+    assert left_out["full, broken"].startswith(reasons[fails])
+    assert {(result.case, result.peer) for result in results} >= {
+        ("full, fastbot codec", "full, Pillow"),
+        ("region, fastbot turbo, resized", "region, Pillow"),
+    }
+
+
+def _fail() -> int:
+    raise MemoryError("of the device")
+
+
+def test_fastbot_itself_must_not_fail(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = decoders.PictureDecoder(
+        lambda photos, number: None, lambda photos, number: None, lambda _: np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    )
+    monkeypatch.setattr(decoders, "ours", lambda: wrong)
+    with pytest.raises(RunError, match="full, fastbot codec: its pixels are"):
+        decode.run(store, size=48, effort=Effort(1))
+
+
+def test_a_gpu_decodes_once_whatever_the_threads(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With works that stand for a GPU's: their rates are not per core, and the first is the others' peer."""
+    work = Work(lambda: 5, lambda n: [np.zeros((2, 2, 3), np.uint8)], lambda n: [np.zeros((2, 2, 3), np.uint8)])
+    monkeypatch.setattr(Works, "full_on_gpu", lambda works, num_threads: {"a": lambda: work, "b": lambda: work})
+    monkeypatch.setattr(Works, "region_on_gpu", lambda works, num_threads: {"c": lambda: work})
+    photos = decode.photos_of(decode.Store(store).split("train"), 3, 48)
+    with ExitStack() as stack:
+        cases = DecodeCases(photos, 48, (1, 2), stack, lambda name, problem: None)
+        found = [*cases.on_gpu()]
+        assert [(case.name, case.peer, case.per) for case in found] == [
+            ("full, a", "full, a", 1),
+            ("full, b", "full, a", 1),
+            ("region, c", "region, c", 1),
+        ]
+        (result,) = cases.described([Result("decode", "full, b", "full, a", "images/s", (10.0,), (1.0,))])
+    assert result.details["images_per_s_in_all"] == 10.0
+    assert result.details["device"] == "cuda"
+    assert "threads" not in result.details
+
+
+def test_turns_are_long_enough_and_many() -> None:
+    parameters = inspect.signature(decode.command).parameters
+    assert parameters["seconds"].default == 1.0
+    assert parameters["repeats"].default >= 5
+    assert decode.effort_of(5, 1.0).warmups == 2
 
 
 def test_a_decoder_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

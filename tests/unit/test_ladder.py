@@ -2,30 +2,68 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import typer
+from benchmark_results import result
+from rich.console import Console
 from typer.testing import CliRunner
 
-from benchmarks import ladder
-from benchmarks.ladder import RUNGS, Profile, Rung
+from benchmarks import ladder, lines
+from benchmarks.climbing import Climb
 from benchmarks.lines import load
+from benchmarks.profiles import CORPUS_S, MINUTES, RUNGS, Profile, Rung
 from benchmarks.suite import app
+from datasets_tools.errors import StoreError
 from fastbot.errors import RunError
 
+PLAN = Rung("plan --samples 2048 --repeats 1", 180)
 
-def climb(out: Path, monkeypatch: pytest.MonkeyPatch, *rungs: Rung, minutes: float = 1.0, data: Path) -> list[str]:
+
+def climb(
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *rungs: Rung,
+    minutes: float = 1.0,
+    data: Path | None = None,
+    begin_with: str = "",
+) -> list[str]:
     monkeypatch.setattr(ladder, "RUNGS", {Profile.quick: rungs})
-    return ladder.run(out, Profile.quick, data, minutes, [])
+    return ladder.run(out, Profile.quick, data, minutes, [], begin_with)
+
+
+def climbing(out: Path) -> Climb:
+    return Climb(out, time.monotonic() + 60, Console())
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let rungs write a line instead of measuring, and "stop" be interrupted after it; return those that were begun."""
+    begun: list[str] = []
+
+    def run(self: Climb, rung: Rung, data: Path | None) -> bool:
+        begun.append(rung.title)
+        lines.append([result(rung.title, benchmark=rung.title)], {}, self.file(rung))
+        if rung.title == "stop":
+            raise KeyboardInterrupt
+        if rung.title == "terminate":
+            sys.exit(143)
+        return True
+
+    monkeypatch.setattr(Climb, "run", run)
+    return begun
 
 
 def test_it_runs_rungs_names_what_failed_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = Rung("plan --samples 2048 --repeats 1", 60)
-    failed = climb(tmp_path / "out", monkeypatch, Rung("nonsense", 30), good, data=tmp_path)
+    failed = climb(tmp_path / "out", monkeypatch, Rung("nonsense", 120), PLAN, minutes=5)
     assert failed == ["nonsense"]
     assert {line.result.benchmark for line in load(tmp_path / "out" / "plan.jsonl")} == {"plan"}
     assert "nonsense" in (tmp_path / "out" / "logs" / "nonsense.log").read_text()
@@ -35,30 +73,130 @@ def test_it_runs_rungs_names_what_failed_and_reports(
     assert "plan: done" in shown
 
 
-def test_a_rung_that_runs_over_its_limit_is_ended_with_all_it_has_started(tmp_path: Path) -> None:
-    """A launcher's ranks are in sessions of their own."""
-    child = tmp_path / "child"
-    script = f"setsid sleep 60 & echo $! > {child}; wait"
-    began = time.monotonic()
-    with (tmp_path / "log").open("wb") as log:
-        assert "limit of 1 s" in ladder._ended(["bash", "-c", script], log, 1)
-    assert time.monotonic() - began < 30
-    status = Path(f"/proc/{child.read_text().strip()}/stat")
-    assert not status.exists() or status.read_text().split()[2] == "Z"
-
-
 def test_when_the_time_is_over_nothing_is_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rung = Rung("plan --samples 2048 --repeats 1", 60)
-    assert climb(tmp_path / "out", monkeypatch, rung, minutes=0.01, data=tmp_path) == ["plan"]
+    assert climb(tmp_path / "out", monkeypatch, PLAN, minutes=0.01) == ["plan"]
     assert "not run, the time is over" in capsys.readouterr().out
     assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_results_of_a_former_climb_are_not_reported_as_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the time is over before their rung."""
+    for name in ("plan", "of_others"):
+        lines.append([result("old")], {}, tmp_path / f"{name}.jsonl")
+    assert climb(tmp_path, monkeypatch, PLAN, minutes=0.01) == ["plan"]
+    assert not (tmp_path / "plan.jsonl").exists()
+    assert (tmp_path / "of_others.jsonl").exists()
+
+
+@pytest.mark.parametrize("how", ["stop", "terminate"])
+def test_an_interrupted_climb_says_so_and_reports_what_it_has(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_up: list[str],
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+) -> None:
+    with pytest.raises(KeyboardInterrupt if how == "stop" else SystemExit):
+        climb(tmp_path, monkeypatch, Rung("plan", 9), Rung(how, 9), Rung("never", 9))
+    assert made_up == ["plan", how]
+    assert "interrupted" in capsys.readouterr().out
+    report = (tmp_path / "report.md").read_text()
+    assert "| plan |" in report
+    assert f"| {how} |" in report
+
+
+@pytest.mark.parametrize(("how", "code"), [("stop", 130), ("terminate", 143)])
+def test_an_interrupted_command_ends_as_a_shell_expects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_up: list[str], how: str, code: int
+) -> None:
+    monkeypatch.setattr(ladder, "RUNGS", {Profile.quick: [Rung(how, 9)]})
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    ended = CliRunner().invoke(app, ["all", "--quick", "--out", str(tmp_path)])
+    assert (ended.exit_code, made_up) == (code, [how])
+
+
+def test_a_climb_that_goes_on_keeps_and_reports_what_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_up: list[str]
+) -> None:
+    rungs = [Rung(name, 9) for name in ("first", "second", "third")]
+    lines.append([result("kept")], {}, tmp_path / "first.jsonl")
+    lines.append([result("old")], {}, tmp_path / "third.jsonl")
+    assert climb(tmp_path, monkeypatch, *rungs, begin_with="second") == []
+    assert made_up == ["second", "third"]
+    report = (tmp_path / "report.md").read_text()
+    assert [f"| {case} |" in report for case in ("kept", "second", "third", "old")] == [True, True, True, False]
+
+
+def test_a_file_that_a_killed_rung_left_torn_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_up: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torn.jsonl").write_text('{"benchmark": "b')
+    assert climb(tmp_path, monkeypatch, Rung("torn", 9), Rung("whole", 9), begin_with="whole") == []
+    assert "left out of the report" in capsys.readouterr().out
+    assert "| whole |" in (tmp_path / "report.md").read_text()
+
+
+def test_without_a_corpus_the_rungs_that_need_none_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endings = {"corpus": "failed with exit code 2", "plan": "done"}
+    monkeypatch.setattr(Climb, "ended", lambda _, words, *__: endings[words[0]])
+    assert climb(tmp_path, monkeypatch, Rung("decode --data {data}", 30), PLAN) == ["decode"]
+    shown = capsys.readouterr().out
+    assert "corpus: failed with exit code 2" in shown
+    assert "decode: not run, there is no store" in shown
+    assert "plan: done" in shown
+
+
+def test_no_corpus_is_made_that_nothing_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    def ended(self: Climb, words: Sequence[str], *_: object) -> str:
+        begun.append(words[0])
+        return "done"
+
+    monkeypatch.setattr(Climb, "ended", ended)
+    assert climb(tmp_path, monkeypatch, PLAN) == []
+    assert begun == ["plan"]
+
+
+def test_a_wrong_store_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreError, match="nonsense"):
+        climb(tmp_path, monkeypatch, PLAN, Rung("decode --data {data}", 9), data=tmp_path / "nonsense")
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_rungs_temporary_files_are_removed(tmp_path: Path) -> None:
+    script = f"echo $TMPDIR > {tmp_path}/where; touch $TMPDIR/left; kill -9 $$"
+    ended = climbing(tmp_path).ended([], "leaves", 30, ["sh", "-c", script])
+    folder = Path((tmp_path / "where").read_text().strip())
+    assert ended == "failed with exit code -9"
+    assert folder.name.startswith("fastbot-rung-")
+    assert not folder.exists()
+
+
+def test_a_rung_keeps_to_some_of_the_cores_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Sequence[str]] = []
+
+    def ended(self: Climb, words: Sequence[str], name: str, seconds: float, before: Sequence[str]) -> str:
+        used.append(before)
+        return "done"
+
+    monkeypatch.setattr(Climb, "ended", ended)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 2, 9, 4, 5})
+    for cores in (0, 2, 8):
+        climbing(tmp_path).run(Rung("plan", 9, cores=cores), None)
+    listed = [[], ["taskset", "--cpu-list", "2,4"], ["taskset", "--cpu-list", "2,4,5,7,9"]]
+    assert used == listed
 
 
 def test_an_unknown_rung_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"--rung nonsense: is not on the ladder\. Take of .*plan"):
         ladder.run(tmp_path, Profile.quick, tmp_path, 1.0, ["nonsense"])
+    with pytest.raises(RunError, match=r"--from nonsense: is not on the ladder\. Take one of .*plan"):
+        ladder.run(tmp_path, Profile.quick, tmp_path, 1.0, begin_with="nonsense")
 
 
 def test_two_sizes_are_refused() -> None:
@@ -67,16 +205,44 @@ def test_two_sizes_are_refused() -> None:
 
 
 @pytest.mark.parametrize("profile", list(Profile))
-def test_every_rung_is_a_command_that_understands_its_arguments(profile: Profile) -> None:
+def test_every_rung_is_a_command_that_understands_its_arguments(profile: Profile, tmp_path: Path) -> None:
     """Parsed by the commands themselves, without running them."""
     suite = typer.main.get_command(app)
     for rung in RUNGS[profile]:
         name, *words = rung.command.split()
         command = suite.commands[name]  # type: ignore[attr-defined]
-        command.make_context(name, [*words, "--json", "results.jsonl"])
+        command.make_context(name, [*words, "--json", str(tmp_path / "results.jsonl")])
+    assert not (tmp_path / "results.jsonl").exists()
 
 
 def test_quick_has_every_rung() -> None:
-    assert len({rung.title for rung in RUNGS[Profile.quick]}) == len(RUNGS[Profile.quick])
     expected = {"decode", "loader", "augment", "step", "train", "table3", "table5", "scaling", "startup", "memory"}
     assert expected <= {rung.title for rung in RUNGS[Profile.quick]}
+
+
+@pytest.mark.parametrize("profile", list(Profile))
+def test_rungs_have_files_of_their_own(profile: Profile) -> None:
+    assert len({rung.title for rung in RUNGS[profile]}) == len(RUNGS[profile])
+
+
+@pytest.mark.parametrize("profile", [Profile.quick, Profile.full])
+def test_the_limits_of_all_rungs_fit_the_time(profile: Profile) -> None:
+    assert CORPUS_S[profile] + sum(rung.limit_s for rung in RUNGS[profile]) <= 60 * MINUTES[profile]
+
+
+def test_what_a_gpu_is_wanted_for_fits_two_calls() -> None:
+    """The first of 5.5 minutes; the second of 9, `--from table5`."""
+    rungs = RUNGS[Profile.gpu]
+    second = [rung.title for rung in rungs].index("table5")
+    for part, minutes in ((rungs[:second], MINUTES[Profile.gpu]), (rungs[second:], 9.0)):
+        assert CORPUS_S[Profile.gpu] + sum(rung.limit_s for rung in part) <= 60 * minutes
+    assert {"step", "train", "augment-gpu", "loader", "table3"} == {rung.title for rung in rungs[:second]}
+
+
+@pytest.mark.parametrize("place", ["file/results.jsonl", "folder"])
+def test_a_file_of_results_that_cannot_be_written_is_refused_before_measuring(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    ended = CliRunner().invoke(app, ["plan", "--samples", "2048", "--json", str(tmp_path / place)])
+    assert ended.exit_code == 2
+    assert "cannot be written" in ended.output

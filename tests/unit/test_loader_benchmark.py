@@ -1,22 +1,33 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+import torch
+import typer
+from benchmark_results import result
 from PIL import Image
 from stores import StoredPicture, write_split, write_store
+from typer.testing import CliRunner
 
+from benchmarks import lines
 from benchmarks.corpora import derived as loader_corpora
-from benchmarks.corpora.derived import by_size, large, progressive, size_bins
-from benchmarks.rungs import fidelity, loader_cases
+from benchmarks.corpora.derived import Corpus, by_size, large, progressive, size_bins
+from benchmarks.measure import Result
+from benchmarks.peers.peer import Peer, PeerInput, Running
+from benchmarks.rungs import fidelity, loader, loader_cases
 from benchmarks.rungs.loader import Settings, run
 from datasets_tools import jpeg
 from datasets_tools.jpeg import Subsampling
 from datasets_tools.store import Split
 from fastbot.errors import RunError
 from pipelines.backends import choose
+from pipelines.batch import BatchPlan, Decoded
 
 
 def picture(key: str, quality: int, subsampling: str = "4:2:0") -> StoredPicture:
@@ -67,7 +78,8 @@ def test_a_bin_is_a_store_of_its_pictures_again_and_again(tmp_path: Path, monkey
 
 def test_an_empty_bin_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no picture of about 50 kB"):
-        next(by_size(write_split(tmp_path, [picture("a", 20)]), tmp_path / "bins"))
+        by_size(write_split(tmp_path, [picture("a", 20)]), tmp_path / "bins")
+    assert not (tmp_path / "bins").exists()
 
 
 def test_progressive_originals_show_what_we_read_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +114,104 @@ def test_large_pictures_need_wallpapers(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(loader_corpora.photographs, "wallpapers", dict)
     with pytest.raises(RunError, match="apt-get install mate-backgrounds"):
         large(tmp_path)
+
+
+class Instant:
+    """Delivers batches at once, and keeps which pictures were asked for."""
+
+    def __init__(self) -> None:
+        self.ids: list[np.ndarray] = []
+
+    def pixels(self, plans: Iterable[BatchPlan]) -> Iterator[Decoded]:
+        for plan in plans:
+            self.ids.append(plan.ids)
+            yield Decoded(torch.zeros(len(plan.ids), 4, 4, 3, dtype=torch.uint8), {})
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 16])
+def test_a_turn_has_eight_batches_for_each_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_threads: int
+) -> None:
+    """A worker that makes whole batches is idle at the end of an epoch; ours, which share each batch, get as many."""
+    pictures, batch_size = 5, 2
+    split = write_split(tmp_path, [picture(f"{k}", 20) for k in range(pictures)])
+    asked: list[PeerInput] = []
+
+    class Theirs:
+        name, title, notes = "theirs", "theirs", ""
+
+        def build(self, work: PeerInput) -> Running:
+            asked.append(work)
+            return Running(list)
+
+    backend = Instant()
+    usable = {"turbo": choose.BackendStatus("turbo", True, None, "", "")}
+    monkeypatch.setattr(loader_cases.choose, "available", lambda: usable)
+    monkeypatch.setattr(loader_cases.choose, "build", lambda *_, **__: backend)
+    settings = Settings(size=32, batch_size=batch_size, threads=(num_threads,))
+    corpus = loader_corpora.whole(split)
+    with ExitStack() as stack:
+        cases = loader_cases.LoaderCases(corpus, settings, [cast(Peer, Theirs())], tmp_path / "own", stack)
+        found = {case.name: case for case in cases.with_threads(num_threads)}
+        (work,) = asked
+        num_shown = found["fastbot turbo"].run()
+        decoding = found["turbo's region decode alone"]
+        decoding.before()
+        assert decoding.run() == num_shown
+    assert len(work.files) // batch_size >= 8 * num_threads
+    assert num_shown // batch_size >= 8 * num_threads
+    assert abs(len(work.files) - num_shown) <= work.times * batch_size  # each epoch's last, incomplete batch
+    assert work.times == len(work.files) / pictures
+    times = np.bincount([int(file.name.partition("-")[2].removesuffix(".jpg")) for file in work.files])
+    assert times.tolist() == [work.times] * pictures
+    assert {file.read_bytes() for file in work.files} == {*stored_bytes(split)}
+    assert np.bincount(np.concatenate(backend.ids)).min() > 0
+
+
+@pytest.mark.parametrize("missing", ["bin", "wallpapers", "pictures"])
+def test_what_cannot_be_measured_is_told_before_anything_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr(loader, "_measured", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(loader_corpora, "NUM_PICTURES", 4)
+    monkeypatch.setattr(loader_corpora.photographs, "wallpapers", dict)
+    write_store(tmp_path / "store", {"train": [picture(f"{k}", 20) for k in range(4)]})
+    match missing:
+        case "bin":
+            with pytest.raises(RunError, match="no picture of about 50 kB"):
+                run(tmp_path / "store", Settings(batch_size=2, peers=("torchvision",)), bins=True)
+        case "wallpapers":
+            with pytest.raises(RunError, match="apt-get install mate-backgrounds"):
+                run(tmp_path / "store", Settings(batch_size=2, peers=("torchvision",)), large_pictures=True)
+        case _:
+            monkeypatch.setattr(loader_corpora, "NUM_PICTURES", 3)
+            with pytest.raises(RunError, match="of progressive has 3 pictures, and a batch 4: give --batch-size 3"):
+                run(tmp_path / "store", Settings(batch_size=4, peers=("torchvision",)), progressive_sources=True)
+
+
+def test_results_are_published_corpus_by_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured stays where a later set of pictures fails."""
+    monkeypatch.setattr(loader_corpora, "NUM_PICTURES", 4)
+
+    def measured(corpus: Corpus, settings: Settings) -> list[Result]:
+        if corpus.label:
+            raise RunError("the disk is full")
+        return [result("first")]
+
+    monkeypatch.setattr(loader, "_measured", measured)
+    write_store(tmp_path / "store", {"train": [picture(f"{k}", 20) for k in range(4)]})
+    file = tmp_path / "lines.jsonl"
+    words = ["--data", str(tmp_path / "store"), "--batch-size", "2", "--peers", "torchvision", "--progressive"]
+    app = typer.Typer()
+    app.command()(loader.command)
+    ended = CliRunner().invoke(app, [*words, "--json", str(file)])
+    assert str(ended.exception) == "the disk is full"
+    (line,) = lines.load(file)
+    assert line.result.case == "first"
+    assert line.conditions["num_pictures"] == 4
 
 
 @pytest.mark.slow

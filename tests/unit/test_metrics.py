@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
 from fastbot.distributed import Ranks
-from fastbot.metrics import HostWaitClock, Reading, Sums, means
+from fastbot.metrics import CudaWaitClock, HostWaitClock, Reading, Sums, means
 
 ALONE = Ranks(rank=0, local_rank=0, world_size=1, local_world_size=1, device=torch.device("cpu"))
 
@@ -68,3 +70,42 @@ def test_the_time_of_a_step_is_not_waiting() -> None:
     for _ in clock.watch(iter([1, 2, 3])):
         next(ticks)  # the step takes a tick that must not be counted
     assert clock.seconds() == 4  # one tick for each of three batches, one to learn that there is no fourth
+
+
+class _Event:
+    """A CUDA event on a stream that works at once; it is recorded at the time that `now` shows, in ms."""
+
+    now = 0.0
+
+    def __init__(self, enable_timing: bool) -> None:
+        self.at = math.nan
+
+    def record(self, _: object) -> None:
+        self.at = self.now
+
+    def query(self) -> bool:
+        return True
+
+    def elapsed_time(self, other: _Event) -> float:
+        return other.at - self.at
+
+
+def test_on_a_gpu_steps_that_have_ended_count_when_the_wait_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels arrive 200 ms after each step's end; augmentation does not end before the second is read."""
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: None)
+    monkeypatch.setattr(_Event, "now", 0.0)
+    clock = CudaWaitClock(torch.device("cuda"))
+
+    def batches() -> Iterator[int]:
+        for number in range(2):
+            _Event.now += 200
+            clock.arrived()
+            if number == 1:
+                read.append(clock.seconds())
+            yield number
+
+    read: list[float] = []
+    for _ in clock.watch(batches()):
+        _Event.now += 1000
+    assert read == [pytest.approx(0.4)]

@@ -156,9 +156,47 @@ def test_a_slower_machine_does_not_make_a_small_change_of_the_ratio_large() -> N
     assert "no ratio of 1 is worse" in check(compare([before], [after]), 0.1)
 
 
-def test_the_check_tells_of_what_it_could_not_judge() -> None:
-    few = line(result("few", samples=ROUNDS[:2], ratios=SLOWER[:2]))
-    said = check(compare([of(1), few], [of(1), few]), 0.1)
-    assert said.endswith("; 1 could not be judged (other settings, or too few samples)")
+FEW = line(result("few", samples=ROUNDS[:2], ratios=SLOWER[:2]))
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        ([of(1)], "loader: second, beside theirs: not measured"),
+        ([of(1), line(result("second", "another"))], "loader: second, beside theirs: not measured"),
+        (
+            [of(1), line(result("second"), size=32)],
+            "loader: second, beside theirs: other settings (size none before, 32 after)",
+        ),
+        ([of(1), line(result("second", ratios=[math.nan] * 5))], "loader: second, beside theirs: no ratio"),
+        (
+            [of(1), line(result("second", samples=ROUNDS[:2], ratios=ROUNDS[:2]))],
+            "loader: second, beside theirs: too few samples",
+        ),
+    ],
+)
+def test_the_check_fails_for_a_ratio_that_is_missing_or_cannot_be_judged(after: list[Line], why: str) -> None:
+    comparison = compare([of(1), line(result("second"))], after)
+    with pytest.raises(RunError) as failed:
+        check(comparison, 0.1)
+    assert f"1 of 2 ratios before have none after that could be judged:\n  {why}\n" in str(failed.value)
+    assert "--allow-missing" in str(failed.value)
+    assert check(comparison, 0.1, allow_missing=True).endswith("; 1 could not be judged")
+
+
+def test_a_peer_that_is_missing_and_cases_that_are_new_are_let_pass() -> None:
+    peer = line(result("theirs"))
+    assert check(compare([of(1), peer], [of(1), line(result("new"))]), 0.1).startswith("no ratio of 1 is worse")
+
+
+def test_a_check_of_nothing_fails_whatever_is_allowed() -> None:
     with pytest.raises(RunError, match="no ratio can be judged"):
-        check(compare([few], [few]), 0.1)
+        check(compare([FEW], [FEW]), 0.1, allow_missing=True)
+
+
+def test_a_ratio_on_another_kind_of_device_is_of_other_work() -> None:
+    """Whatever the two are called: another processor may be held against this one, a GPU may not."""
+    gpu = line(result("ours"), device="NVIDIA H100")
+    assert check(compare([of(1)], [replace(of(1), device="another processor")]), 0.1)
+    with pytest.raises(RunError, match="no ratio can be judged"):
+        check(compare([of(1)], [gpu]), 0.1)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from benchmark_results import (
-    GPU_BUSY,
     augmentations,
     conversions,
     line,
@@ -22,15 +21,15 @@ from benchmarks.measure import Result
 from benchmarks.pages import documents
 from benchmarks.pages.headlines import headlines
 from benchmarks.pages.report import command
-from benchmarks.pages.tables import table_of
+from benchmarks.pages.tables import table, table_of
 from fastbot.errors import RunError
 
 PAGE = "# Figures\n<!-- table: cpu/loader.jsonl -->\nold\n<!-- end -->\ntext\n<!-- performance -->\n<!-- end -->\nend\n"
 SETTINGS = {"size": 224, "model": "resnet50"}
 
 
-def lines(results: list[Result], **conditions: object) -> list[Line]:
-    return [line(found, **conditions) for found in results]
+def lines(results: list[Result], device: str = "a processor", /, **conditions: object) -> list[Line]:
+    return [line(found, device=device, **conditions) for found in results]
 
 
 @pytest.fixture
@@ -91,14 +90,19 @@ def test_documents_get_their_tables_and_figures(results: Path) -> None:
     assert documents.rendered(new, results) == new
 
 
-@pytest.mark.parametrize(
-    "conditions", [{"device": "NVIDIA H100"}, {"machine": GPU_BUSY | {"before": GPU_BUSY["after"]}}]
-)
-def test_a_gpu_that_was_measured_is_not_called_unmeasured(results: Path, conditions: dict[str, object]) -> None:
-    write(results / "gpu" / "train.jsonl", *lines(trainings(), **SETTINGS | conditions))
+def test_a_gpu_that_was_measured_is_not_called_unmeasured(results: Path) -> None:
+    write(results / "gpu" / "train.jsonl", *lines(trainings(), "NVIDIA H100", **SETTINGS))
     new = documents.rendered(PAGE, results)
     assert "not measured yet" not in new
     assert "benchmarks/results/gpu" in new
+
+
+def test_the_head_of_a_table_names_all_that_its_lines_were_measured_by(results: Path) -> None:
+    ours = [line(result(name), commit=name, command=f"bench {name}") for name in ("first", "second", "second")]
+    head = table(write(results / "cpu" / "two.jsonl", *ours)).splitlines()[0]
+    assert head == (
+        "a processor, 2 cores, Python 3.11.7, torch 2.14.1; commit first and second; `bench first` and `bench second`"
+    )
 
 
 def test_a_missing_file_of_results_is_named(results: Path) -> None:

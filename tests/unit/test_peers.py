@@ -14,18 +14,19 @@ import torch
 from sources import encoded, pixels
 from stores import StoredPicture, write_split
 
+from benchmarks.peers import peer as peers
 from benchmarks.peers import registry
-from benchmarks.peers.files import extract
-from benchmarks.peers.peer import Peer, PeerInput
+from benchmarks.peers.files import extract, linked
+from benchmarks.peers.peer import Peer, PeerInput, is_installed
 from benchmarks.peers.registry import PEERS
 from fastbot.errors import RunError
 
-COUNT, BATCH_SIZE, SIZE, THREADS = 24, 4, 16, 2
+COUNT, TIMES, BATCH_SIZE, SIZE, THREADS = 12, 2, 4, 16, 2
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> PeerInput:
-    """24 pictures, each of one level of grey, which is its number."""
+    """12 pictures, each of one level of grey, which is its number; an epoch shows each twice."""
     stored = []
     for number in range(COUNT):
         picture = pixels(40 + number, 60, number).point(lambda _, number=number: 10 * number)
@@ -33,7 +34,8 @@ def work(tmp_path: Path) -> PeerInput:
     (tmp_path / "store").mkdir()
     (tmp_path / "own").mkdir()
     split = write_split(tmp_path / "store", stored)
-    return PeerInput(split, extract(split, tmp_path / "files"), tmp_path / "own", SIZE, BATCH_SIZE, THREADS)
+    files = linked(extract(split, tmp_path / "files"), tmp_path / "shown", TIMES)
+    return PeerInput(split, files, tmp_path / "own", SIZE, BATCH_SIZE, THREADS)
 
 
 def array(batch: Any) -> np.ndarray:
@@ -59,17 +61,17 @@ def test_a_peer_delivers_the_pictures_in_each_epoch(peer: Peer, work: PeerInput)
         for batch in loader.batches():
             batches.append(batch)
             found.append(array(batch).copy())
-        assert [len(batch) for batch in batches] == [BATCH_SIZE] * (COUNT // BATCH_SIZE)
+        assert [len(batch) for batch in batches] == [BATCH_SIZE] * (COUNT * TIMES // BATCH_SIZE)
         shown = np.concatenate(found)
-        assert shown.shape == (COUNT, SIZE, SIZE, 3)
+        assert shown.shape == (COUNT * TIMES, SIZE, SIZE, 3)
         # Grey pictures say which they are, wherever they were cut; RGB, so that no two channels differ.
         levels = np.rint(shown.mean(axis=(1, 2, 3)) / 10).astype(int)
         if peer.name == "dali":  # whose reader goes on and on: its own epochs begin elsewhere
             assert set(levels.tolist()) <= set(range(COUNT))
         else:
-            assert sorted(levels.tolist()) == list(range(COUNT))
+            assert sorted(levels.tolist()) == sorted([*range(COUNT)] * TIMES)
         assert np.abs(shown.astype(int) - 10 * levels[:, None, None, None]).max() <= 3
-    assert loader.epoch() == COUNT
+    assert loader.epoch() == COUNT * TIMES
     loader.close()
     assert set(multiprocessing.active_children()) <= before
 
@@ -100,6 +102,37 @@ def test_a_peer_that_cannot_be_imported_says_why(tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(tmp_path)
     peer = Peer("broken", "broken", "torch", "broken_peer", "apt-get install libfoo")
     assert peer.problem() == "torch cannot be imported (libfoo.so.7: no such file): apt-get install libfoo"
+
+
+def test_pytorchs_cuda_wheels_are_no_dali(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They bring packages below `nvidia`, as here, or there is not even that."""
+    (tmp_path / "vendor" / "cuda").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert is_installed("vendor")
+    assert is_installed("vendor.cuda")
+    assert not is_installed("vendor.dali")
+    assert not is_installed("absent.dali")
+    monkeypatch.setattr(peers, "is_installed", lambda package: False)
+    chosen = registry.choose(["torchvision", "dali"])
+    assert chosen.missing == {"dali": "nvidia-dali-cuda120 is not installed: pip install fastbot"}
+
+
+def test_dali_is_found_whatever_cuda_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    dali = pytest.importorskip("nvidia.dali")
+
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)  # of a distribution: that of DALI may have any name
+    assert registry.choose(["dali"]).settings()["peers"] == {"dali": dali.__version__}
+
+
+def test_raw_pictures_are_no_files_of_jpegs(tmp_path: Path) -> None:
+    raw = StoredPicture("b", bytes(12), 2, 2, raw=True)
+    split = write_split(tmp_path, [StoredPicture("a.jpg", encoded(pixels(24, 32)), 24, 32), raw])
+    with pytest.raises(RunError, match=r"split train has 1 raw pictures\. Give a store of JPEGs"):
+        extract(split, tmp_path / "files")
+    assert not (tmp_path / "files").exists()
 
 
 def test_an_unknown_peer_is_refused_with_those_there_are() -> None:

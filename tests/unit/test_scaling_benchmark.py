@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from benchmarks import lines
 from benchmarks.measure import Result
-from benchmarks.rungs import scaling, scaling_projection, scaling_rank
+from benchmarks.rungs import scaling, scaling_projection, scaling_rank, step_cases, step_recipes
 from benchmarks.rungs.scaling_projection import GPUS, Rates, compute_of, projected
 from benchmarks.rungs.scaling_rank import Question
 from benchmarks.scaling_model import Compute, Network
@@ -32,7 +32,7 @@ def test_ranks_are_compared_with_one_that_has_as_many_cores(
     def answered(group: Any, _: Question) -> dict[str, list[float]]:
         asked.append((group.ranks, group.cores_each))
         rate = rates[asked[-1]]
-        return {"with": [rate, rate], "without": [rate * 1.25, rate * 1.25]}
+        return {"with_exchange": [rate, rate], "without_exchange": [rate * 1.25, rate * 1.25]}
 
     monkeypatch.setattr(scaling, "_asked", answered)
     monkeypatch.setattr(scaling, "cores", lambda: 4)
@@ -47,13 +47,50 @@ def test_ranks_are_compared_with_one_that_has_as_many_cores(
     assert found[1, 4].details["communication_share"] == 0
     assert "8 ranks share 4 cores: 50% is all that they can reach" in found[8, 1].notes
     assert "share" not in found[4, 1].notes
-    assert all(len(result.samples) == 4 for result in results)
+    assert all(len(result.samples) == 2 for result in results)
+    assert all((result.details["backend"], result.details["device"]) == ("torch", "cpu") for result in results)
+
+
+def test_a_start_is_one_sample_and_starts_take_turns(
+    store_path: Path, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turns of one process have their noise in common: here the second start is twice as fast as the first."""
+    asked: list[int] = []
+
+    def answered(group: Any, _: Question) -> dict[str, list[float]]:
+        asked.append(group.ranks)
+        rate = 100.0 * asked.count(group.ranks) * group.ranks
+        return {"with_exchange": [rate, 9 * rate, rate * 0.9], "without_exchange": [rate * 2, 9 * rate, rate * 1.8]}
+
+    monkeypatch.setattr(scaling, "_asked", answered)
+    monkeypatch.setattr(scaling, "cores", lambda: 1)
+    two, one = scaling.run(question(store_path, tiny_recipe, turns=3), (2,), repeats=2)
+    assert asked == [2, 1, 2, 1]
+    assert [*one.samples, *two.samples] == [100, 200, 200, 400]
+    assert [*two.ratios] == [2, 2]
+    assert two.details["communication_share"] == pytest.approx(0.5), "with and without are of the same turn"
+    assert two.details["images_per_s_without_exchange"] == 600
+
+
+def test_one_rank_alone_needs_no_launcher(store_path: Path, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = []
+
+    def run_whole(command: list[str], limit_s: float, **_: object) -> int:
+        commands.append(command)
+        file = command[command.index(scaling_rank.__name__) + 1]
+        Path(file).write_text('{"with_exchange": [1.0], "without_exchange": [1.0]}')
+        return 0
+
+    monkeypatch.setattr(scaling, "run_whole", run_whole)
+    for ranks in (1, 2):
+        scaling._asked(scaling._Group(ranks, 1), question(store_path, tiny_recipe))
+    assert ["torch.distributed.run" in command for command in commands] == [False, True]
 
 
 @pytest.mark.slow
 def test_two_ranks_train_and_say_what_the_exchange_takes(store_path: Path, tiny_recipe: Path) -> None:
     found = scaling._asked(scaling._Group(2, 1), question(store_path, tiny_recipe))
-    assert found.keys() == {"with", "without"}
+    assert found.keys() == {"with_exchange", "without_exchange"}
     assert all(len(rates) == 1 and rates[0] > 0 for rates in found.values())
 
 
@@ -107,25 +144,48 @@ def test_more_gpus_do_more_and_less_each() -> None:
     assert all(result.peer == results[0].case for result in results)
 
 
+def write_steps(file: Path, seconds: dict[tuple[str, str, bool, int], float]) -> None:
+    """Write what `step` would, of given seconds by whose loop, model, whether it is compiled, and batch size."""
+    for (whose, model, is_compiled, batch_size), took in seconds.items():
+        (recipe,) = step_recipes.variants(step_recipes.recipe_for(model, ["precision.kind=bf16"]), [batch_size])
+        case = step_cases.title(whose, recipe.model_copy(update={"compile": is_compiled}))
+        details = {"model": recipe.model.name, "batch_size": batch_size, "size": recipe.data.crop_size}
+        for peer in ("PyTorch's loop", "timm's loop"):  # a row for each
+            row = Result("step", case, peer, "images/s", (batch_size / took,), (1.0,), "", details)
+            lines.append([row], {}, file)
+
+
 def test_rates_come_from_a_file_of_steps(tmp_path: Path) -> None:
-    """1 ms and 0.1 ms a picture: 100 pictures in 11 ms, 400 in 41 ms. The slower case is at one batch size alone."""
+    """1 ms and 0.1 ms a picture: 100 pictures in 11 ms, 400 in 41 ms. Without compiling, at one batch size alone."""
     file = tmp_path / "step.jsonl"
-    sizes = {"fast": (100, 400), "slow": (100,)}
-    steps = {"fast": lambda batch: 1e-3 + 1e-4 * batch, "slow": lambda batch: 1e-3 * batch}
-    for case, batches in sizes.items():
-        for batch in batches:
-            rate = batch / steps[case](batch)
-            lines.append([Result("step", case, case, "images/s", (rate,), (1.0,), "", {"batch_size": batch})], {}, file)
+    compiled = {("fastbot", "resnet50", True, batch): 1e-3 + 1e-4 * batch for batch in (100, 400)}
+    others = {
+        ("fastbot", "resnet50", False, 100): 0.1,
+        ("fastbot", "mobilenet", True, 100): 1e-4,
+        ("timm's loop", "resnet50", True, 100): 1e-4,
+    }
+    write_steps(file, compiled | others)
     compute, words = compute_of(Rates(file=file), batch_size=32)
     assert compute.fixed_s == pytest.approx(1e-3)
     assert compute.per_image_s == pytest.approx(1e-4)
-    assert words == "fast in step.jsonl, at several batch sizes"
-    compute, words = compute_of(Rates(file=file, case="slow"), batch_size=32)
+    assert words == "fastbot, resnet50v1, bf16, compiled, 224 px in step.jsonl, at batches 100, 400"
+    compute, words = compute_of(Rates(file=file, case="fastbot, resnet50v1, bf16, 224 px"), batch_size=32)
     assert compute.fixed_s == 0
     assert compute.per_image_s == pytest.approx(1e-3)
     assert "no fixed part is known" in words
-    with pytest.raises(RunError, match="has no case other: it has fast, slow"):
+    only = "it has fastbot, resnet50v1, bf16, compiled, 224 px; fastbot, resnet50v1, bf16, 224 px"
+    with pytest.raises(RunError, match=f"has no case other: {only}. Give one"):
         compute_of(Rates(file=file, case="other"), batch_size=32)
+
+
+def test_a_fixed_part_is_never_less_than_none(tmp_path: Path) -> None:
+    """A small batch that is measured too fast: 0.1 ms a picture, then 0.15."""
+    file = tmp_path / "step.jsonl"
+    write_steps(file, {("fastbot", "resnet50", False, 100): 10e-3, ("fastbot", "resnet50", False, 400): 60e-3})
+    compute, words = compute_of(Rates(file=file), batch_size=32)
+    assert compute.fixed_s == 0
+    assert compute.per_image_s == pytest.approx(1.5e-4)
+    assert "of 100, 400 no fixed part can be told" in words
 
 
 def test_measuring_needs_a_store() -> None:
@@ -142,5 +202,5 @@ def test_more_ranks_than_gpus_are_refused(store_path: Path, tiny_recipe: Path) -
 def test_nothing_is_said_of_a_file_without_steps(tmp_path: Path) -> None:
     file = tmp_path / "other.jsonl"
     lines.append([Result("convert", "a", "a", "s", (1.0,), (1.0,))], {}, file)
-    with pytest.raises(RunError, match="no images/s with a batch size"):
+    with pytest.raises(RunError, match="it has no step of fastbot on resnet50"):
         scaling_projection.compute_of(Rates(file=file), 32)

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answering import ask_here, echoed, example, failing
+import torch
+from answering import ask_here, echoed, example, failing, sleeping
 from torch import nn
 
+from benchmarks.peers.files import extract
 from benchmarks.rungs import fresh_process, startup, startup_answers
 from benchmarks.rungs.fresh_process import Answer
 from benchmarks.rungs.startup import Setting
+from datasets_tools.store import Store
 from fastbot.errors import RunError
 
 _OVERRIDES = ("data.global_batch_size=4", "data.crop_size=32")
@@ -20,15 +23,15 @@ _OVERRIDES = ("data.global_batch_size=4", "data.crop_size=32")
 def test_every_start_has_its_moments_and_parts(
     store_path: Path, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caches = []
+    asked: list[tuple[str, dict[str, str]]] = []
 
     def ask(question: Any, *arguments: object, environment: dict[str, str] | None = None) -> Answer:
-        caches.append((environment or {}).get("NUMBA_CACHE_DIR"))
+        asked.append((question.__name__, environment or {}))
         return ask_here(question, *arguments)
 
     monkeypatch.setattr(fresh_process, "ask", ask)
     results = startup.run(Setting(store_path, str(tiny_recipe), _OVERRIDES, "torch", "cpu"), repeats=2)
-    names = ["fastbot, numba's cache empty", "fastbot", "plain loop on torchvision's DataLoader"]
+    names = ["fastbot, compilers' caches empty", "fastbot", "plain loop on torchvision's DataLoader"]
     assert [result.case for result in results] == [
         f"{moment}, {name}" for moment in ("first batch", "first step") for name in names
     ]
@@ -39,9 +42,12 @@ def test_every_start_has_its_moments_and_parts(
         assert step.details["parts_s"].keys() == {
             *("interpreter", "imports", "store", "pipeline", "first_batch", "model", "first_step")
         }
-    ours = {cache for cache in caches if cache}
-    assert len(ours) == 1, "what the first process compiles the others find"
-    assert caches.count(None) == 3
+    assert [name for name, _ in asked] == ["stock", "fastbot", "fastbot", "stock", "fastbot", "stock"]
+    caches = [environment for name, environment in asked if name == "fastbot"]
+    assert caches == [caches[0]] * 3, "what the first process compiles the others find"
+    assert caches[0].keys() == {"NUMBA_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"}
+    assert len(set(caches[0].values())) == 3
+    assert not any(environment for name, environment in asked if name == "stock")
 
 
 def test_parts_add_up_and_the_model_is_no_part_of_the_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +92,29 @@ def test_a_process_of_its_own_answers() -> None:
     assert not answer["imported"]
     with pytest.raises(RunError, match=r"(?s)fresh_process .*ZeroDivisionError"):
         fresh_process.ask(failing)
+
+
+@pytest.mark.usefixtures("_found_by_children")
+def test_a_process_that_does_not_end_is_ended() -> None:
+    with pytest.raises(RunError, match=r"(?s)did not end within 1\.5 s.*asleep"):
+        fresh_process.ask(sleeping, 600, limit_s=1.5)
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_plain_loop_has_the_recipes_precision(
+    precision: str, expected: torch.dtype, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    plain = torch.nn.functional.cross_entropy
+
+    def remembered(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        found.append(logits.dtype)
+        return plain(logits, labels)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", remembered)
+    extract(Store(store_path).split("train"), tmp_path)
+    startup_answers.stock(str(tmp_path), "resnet18", 4, 32, 1, "cpu", precision, False)
+    assert found == [expected]
 
 
 @pytest.mark.usefixtures("_found_by_children")

@@ -12,11 +12,11 @@ from torch import nn
 from benchmarks.floor import rates
 from benchmarks.measure import Effort, Result
 from benchmarks.peers.registry import composer_problem
-from benchmarks.rungs import step, step_loops, step_memory, table5
-from benchmarks.rungs.step import Layout, PrecisionName, recipe_for, variants
+from benchmarks.rungs import step, step_loops, step_memory, step_peers, table5
 from benchmarks.rungs.step_cases import Yardsticks
 from benchmarks.rungs.step_loops import Loop
 from benchmarks.rungs.step_parts import parts_ms
+from benchmarks.rungs.step_recipes import Layout, PrecisionName, recipe_for, variants
 from fastbot.errors import ModelError, RunError
 from fastbot.models.counting import measure
 from fastbot.models.registry import build_model
@@ -94,6 +94,7 @@ def test_details_agree_with_each_other(results: list[Result]) -> None:
     assert min(details["parts_ms"].values()) > 0
     assert floor["roofline_ms"] >= max(floor["arithmetic_ms"], floor["bytes_unfused_ms"]) > floor["bytes_fused_ms"] > 0
     assert details["peak_mb"] > 10
+    assert " MB" not in results[0].notes  # a CPU's is the whole process
     assert "parts_ms" not in results[-1].details
 
 
@@ -101,6 +102,7 @@ def test_without_a_network_of_its_own_a_library_trains_ours() -> None:
     recipe = tiny("resnet50v1", size=32)
     batch = step_loops.synthetic_batch(recipe, CPU)
     assert step_loops.pytorch_loop(recipe, batch, CPU).network == "fastbot's resnet50v1"
+    assert timm_loop(recipe, batch, CPU).network == "fastbot's resnet50v1"
     assert timm_loop(tiny("resnet18d"), batch, CPU).network == "timm's resnet18d"
 
 
@@ -145,7 +147,7 @@ def test_what_does_not_fit_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     pytest.importorskip("timm")
-    monkeypatch.setitem(step._PEERS, "PyTorch's loop", too_large)  # type: ignore[attr-defined]
+    monkeypatch.setitem(step_peers.PEERS, "PyTorch's loop", too_large)
     left_out: list[str] = []
     results = step.run([tiny()], CPU, ONCE, leave_out=left_out.append)
     assert left_out == ["PyTorch's loop, resnet18b, fp32, 2 x 32 px: more memory than cpu has", *WITHOUT_COMPOSER]
@@ -153,7 +155,9 @@ def test_what_does_not_fit_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_composer_trains_in_fp32_alone_on_a_cpu() -> None:
-    problem = step._problem("composer's loop", tiny().model_copy(update={"precision": PrecisionSpec(kind="bf16")}), CPU)
+    problem = step_peers.problem_of(
+        "composer's loop", tiny().model_copy(update={"precision": PrecisionSpec(kind="bf16")}), CPU
+    )
     assert problem == "on a CPU composer trains in fp32 alone, not in bf16"
 
 
@@ -258,7 +262,7 @@ def test_a_step_on_a_gpu() -> None:
 
 
 def test_without_timm_its_loop_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "find_spec", lambda name: None)
+    monkeypatch.setattr(step_peers, "find_spec", lambda name: None)
     left_out: list[str] = []
     results = step.run([tiny()], CPU, ONCE, leave_out=left_out.append)
     assert left_out == ["timm's loop: timm is not installed (pip install timm)", *WITHOUT_COMPOSER]
