@@ -49,18 +49,18 @@ class Rung:
 # Small models at small sizes, so that two cores climb all of it in ten minutes: structure and ratios, not rates. The
 # limits, the corpus's 30 s among them, sum to that.
 _SMALL_STEP = "--size 64 --batch-size 16"
-_FEW_STEPS = "--size 64 --batch-size 8 --steps 2 --repeats 1 --turns 5"
+_FEW_STEPS = "--size 64 --batch-size 8 --steps 2 --repeats 2 --turns 1"
 _SMALL_MODEL = "model.name=resnet18v1 precision.kind=fp32"
 _QUICK = (
-    Rung(f"decode --data {STORE} --threads 1 --count 48 --seconds 0.1", 45),
-    Rung(f"loader --data {STORE} --size 160 --batch-size 16", 100),
-    Rung("augment --batch-size 32 --size 160 --seconds 0.05", 60),
+    Rung(f"decode --data {STORE} --threads 1 --count 48 --seconds 0.1", 35),
+    Rung(f"loader --data {STORE} --size 160 --batch-size 16", 95),
+    Rung("augment --batch-size 32 --size 160 --seconds 0.05", 50),
     Rung("plan --samples 65536 --seconds 0.1", 20),
     Rung(f"step --model resnet50 --precision fp32 --precision bf16 {_SMALL_STEP} --seconds 0.5", 65),
     Rung("table5 --size 64 --batch-size 8 --seconds 0.5", 40),
     Rung(f"train --data {STORE} --recipe bot-efficient {_SMALL_STEP} --steps 4 {_SMALL_MODEL}", 50),
     Rung(f"table3 --data {STORE} --size 32 --batch-sizes 4 16 --steps 2 --models mobilenet", 50),
-    Rung(f"scaling --data {STORE} --ranks 1 --ranks 2 {_FEW_STEPS} {_SMALL_MODEL}", 55),
+    Rung(f"scaling --data {STORE} --ranks 1 --ranks 2 {_FEW_STEPS} {_SMALL_MODEL}", 80),
     Rung(f"startup --data {STORE} --size 64 --batch-size 8 --repeats 2 {_SMALL_MODEL}", 55),
     Rung(f"memory --data {STORE} --size 64 --batch-size 128 --store-size 1000000 --batches 5 --until 50", 30),
 )
@@ -91,7 +91,8 @@ _GPU_FIRST = (
     Rung("augment-gpu", 25),
     Rung(f"loader --data {STORE} --batch-size 64 --repeats 3", 50),
     Rung(
-        f"table3 --data {STORE} --models resnet50 --formats FP32 --formats FP16 --no-compile --steps 1 --repeats 2", 40
+        f"table3 --data {STORE} --models resnet50 --formats FP32 --formats FP16 --no-compile --steps 1 --seconds 0.5 --repeats 2",
+        40,
     ),
 )
 _GPU_THEN = (
@@ -106,8 +107,8 @@ _GPU_THEN = (
     # DALI shall need no more than 4 cores beside a GPU: it gets no more.
     Rung(f"loader --data {STORE} --batch-size 64 --repeats 3", 75, "loader_4cores", needs="nvidia.dali", cores=4),
     Rung(f"decode --data {STORE} --repeats 3 --seconds 0.2", 30),
-    Rung(f"delivery --data {STORE} --batch-size 256 --repeats 2 --backend turbo", 35, "delivery_turbo"),
-    Rung(f"delivery --data {STORE} --batch-size 256 --repeats 2 --backend dali", 35, "delivery_dali", "nvidia.dali"),
+    Rung(f"delivery --data {STORE} --batch-size 256 --repeats 1 --backend turbo", 35, "delivery_turbo"),
+    Rung(f"delivery --data {STORE} --batch-size 256 --repeats 1 --backend dali", 35, "delivery_dali", "nvidia.dali"),
     Rung(f"startup --data {STORE} --repeats 2", 30),
     Rung(f"memory --data {STORE}", 30),
     Rung(f"scaling --data {STORE}", 30),
