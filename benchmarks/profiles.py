@@ -91,7 +91,8 @@ _GPU_FIRST = (
     Rung("augment-gpu", 25),
     Rung(f"loader --data {STORE} --batch-size 64 --repeats 3", 50),
     Rung(
-        f"table3 --data {STORE} --models resnet50 --formats FP32 --formats FP16 --no-compile --steps 1 --seconds 0.5 --repeats 2",
+        f"table3 --data {STORE} --models resnet50 --formats FP32 --formats FP16 --no-compile --steps 1 --seconds 0.5 "
+        "--repeats 2",
         40,
     ),
 )

@@ -54,7 +54,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
     asked = ["import", "torchvision:resnet18", "--weights", tmp_path / "a.pth", "--out", tmp_path / "run"]
     assert fastbot(capsys, *asked, code=1).startswith(f"error: {tmp_path}/a.pth is damaged, or no file of torch.save")
     line = fastbot(capsys, *asked, "--classes", tmp_path / "one.txt", code=1)
-    assert line.startswith(f"error: --classes {tmp_path}/one.txt has 1 names")
+    assert line.startswith(f"error: --classes {tmp_path}/one.txt has 1 name;")
     line = fastbot(capsys, *asked, "--classes", tmp_path / "two.txt", code=1)
     assert line.startswith(f"error: --classes {tmp_path}/two.txt cannot be read")
     line = fastbot(capsys, "export", tmp_path, "--to", "torchscript", "--out", tmp_path / "a.pt", code=1)
