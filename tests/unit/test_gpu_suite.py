@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -45,7 +46,12 @@ def test_an_interrupted_suite_keeps_its_logs(
     tmp_path: Path, environment: dict[str, str], number: signal.Signals, code: int
 ) -> None:
     out = tmp_path / "out"
-    with subprocess.Popen(["bash", str(SUITE), "ladder", str(out)], env=environment) as suite:
+    # Whoever runs the tests in the background may have them ignore Ctrl-C, which a shell could not undo.
+    heeding = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", heeding, "bash", str(SUITE), "ladder", str(out)]
+    with subprocess.Popen(command, env=environment) as suite:
         deadline = time.monotonic() + 60
         while not (tmp_path / "begun").exists():
             assert time.monotonic() < deadline
