@@ -53,11 +53,11 @@ _FEW_STEPS = "--size 64 --batch-size 8 --steps 2 --repeats 2 --turns 1"
 _SMALL_MODEL = "model.name=resnet18v1 precision.kind=fp32"
 _QUICK = (
     Rung(f"decode --data {STORE} --threads 1 --count 48 --seconds 0.1", 35),
-    Rung(f"loader --data {STORE} --size 160 --batch-size 16", 95),
+    Rung(f"loader --data {STORE} --size 160 --batch-size 16", 80),
     Rung("augment --batch-size 32 --size 160 --seconds 0.05", 50),
     Rung("plan --samples 65536 --seconds 0.1", 20),
     Rung(f"step --model resnet50 --precision fp32 --precision bf16 {_SMALL_STEP} --seconds 0.5", 65),
-    Rung("table5 --size 64 --batch-size 8 --seconds 0.5", 40),
+    Rung("table5 --size 64 --batch-size 8 --seconds 0.5", 55),
     Rung(f"train --data {STORE} --recipe bot-efficient {_SMALL_STEP} --steps 4 {_SMALL_MODEL}", 50),
     Rung(f"table3 --data {STORE} --size 32 --batch-sizes 4 16 --steps 2 --models mobilenet", 50),
     Rung(f"scaling --data {STORE} --ranks 1 --ranks 2 {_FEW_STEPS} {_SMALL_MODEL}", 80),
