@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +22,7 @@ from benchmarks.climbing import Climb
 from benchmarks.corpora.corpus import STATISTICS_NAME
 from benchmarks.lines import load
 from benchmarks.pages.report import write_report
+from benchmarks.peers.peer import is_installed
 from benchmarks.profiles import CORPUS_S, MINUTES, PICTURES, RUNGS, Profile, Rung
 from datasets_tools.store import Store
 from fastbot.errors import RunError
@@ -53,7 +53,7 @@ def run(
         RunError: a name is of no rung.
         StoreError: `data` is needed, and is no store.
     """
-    known = [rung for rung in RUNGS[profile] if not rung.needs or _importable(rung.needs)]
+    known = [rung for rung in RUNGS[profile] if not rung.needs or is_installed(rung.needs)]
     start = _start(known, begin_with)
     rungs = _chosen(known[start:], names)
     needs_store = any(rung.needs_store for rung in rungs)
@@ -122,13 +122,6 @@ def _report(rungs: Sequence[Rung], climb: Climb) -> None:
     if files:
         write_report(files, climb.out)
         climb.console.print(f"report: {climb.out / 'report.html'}")
-
-
-def _importable(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package around it
-        return False
 
 
 def command(

@@ -52,7 +52,12 @@ def publishing(
         yield publish_group
     finally:
         if published:
-            Console(width=None if sys.stdout.isatty() else _LOG_WIDTH).print(_table(published, title))
+            table_console().print(_table(published, title))
+
+
+def table_console() -> Console:
+    """Return where tables are printed: as wide as the terminal, or wide enough for a file."""
+    return Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
 
 
 def publish(

@@ -90,12 +90,9 @@ class RunFolder:
         """Check that a run may start here.
 
         Raises:
-            RunError: there is a run there already and it is not to be resumed; a training is at work in it; the folder
-                is something else; or there is none, and it is to be resumed.
+            RunError: there is a run there already and it is not to be resumed, or the folder is something else.
         """
         refuse_kinds(self.path, "a store", "an ablation")
-        if resume and not self.path.exists():
-            raise RunError(f"{self.path} is not there: nothing to --resume. Check --out, or start without --resume")
         if resume or not (self.path / "recipe.toml").exists():
             return
         if not self.checkpoints.exists():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +14,10 @@ from rich.table import Table
 
 from benchmarks.pages.comparison import Change, Comparison, Shift, Verdict, compare, differences
 from benchmarks.pages.measurements import gather
+from benchmarks.publishing import table_console
 from benchmarks.units import figure
 from fastbot.errors import RunError
 
-# Characters a line of a table that goes into a file, so that one result stays on one line.
-_LOG_WIDTH = 200
 _STYLES = {Verdict.better: "green", Verdict.worse: "red", Verdict.noise: "dim", Verdict.too_few: "yellow"}
 
 
@@ -122,7 +120,7 @@ def command(
     Example: [bold]fastbot bench compare --check benchmarks/results/cpu-2core/loader.jsonl loader.jsonl[/]
     """
     comparison = compare(gather([before]), gather([after]))
-    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+    console = table_console()
     console.print(table(comparison))
     _print(console, remarks(comparison))
     if check_ratios:

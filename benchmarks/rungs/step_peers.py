@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 
 import torch
 
+from benchmarks.peers.peer import is_installed
 from benchmarks.peers.registry import composer_problem
 from benchmarks.rungs.step_loops import Loop, composer_loop, pytorch_loop
 from fastbot.recipe import Recipe
@@ -28,7 +28,7 @@ PEERS: Mapping[str, Callable[[Recipe, Batch, torch.device], Loop]] = {
 
 def problem_of(whose: str, recipe: Recipe, device: torch.device) -> str | None:
     """Return why a peer cannot take part here and what to do about it; None where it can."""
-    if whose == "timm's loop" and not find_spec("timm"):
+    if whose == "timm's loop" and not is_installed("timm"):
         return "timm is not installed (pip install timm)"
     if whose == "composer's loop":
         if device.type == "cpu" and recipe.precision.kind != "fp32":

@@ -7,7 +7,6 @@ network take turns, so that their ratios are of one machine in one state. FP32 i
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +14,11 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 
 from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Case, Effort, Result, measure
 from benchmarks.options import Data, Device, JsonFile, Repeats
-from benchmarks.publishing import publish
+from benchmarks.publishing import publish, table_console
 from benchmarks.rungs.table3_cells import Cell, Stage, is_out_of_memory, trial
 from benchmarks.rungs.table3_page import BATCH_SIZES, NETWORKS, described, headline, is_imagenet_like, page, title_of
 from benchmarks.rungs.training import (
@@ -46,7 +44,6 @@ _FORMATS: Mapping[str, tuple[str, ...]] = {
 }
 # A CPU has no TF32, and most compute FP16 far slower than FP32.
 _CPU_FORMATS = ("FP32", "BF16")
-_LOG_WIDTH = 200  # characters a line of a table that goes into a file
 _LAYOUTS = {"channels last": "true", "contiguous": "false"}
 # What a turn takes at least, in seconds, where nothing else is asked: a turn of a few steps is noise on a GPU.
 _SECONDS = {"cuda": 3.0, "cpu": 0.0}
@@ -213,7 +210,6 @@ def command(
     target = pick_device(device)
     results = run(Store(data), settings, steady(repeats, _SECONDS[target.type] if seconds is None else seconds))
     reduced = any(result.details["reduced"] for result in results)
-    width = None if sys.stdout.isatty() else _LOG_WIDTH
-    Console(width=width).print(page(results, settings.batch_sizes, reduced=reduced))
+    table_console().print(page(results, settings.batch_sizes, reduced=reduced))
     own = {**place_settings(backend, device), "steps": steps, "warm_steps": WARM_STEPS, "size": size}
     publish(results, {**store_identity(data), **own}, json_file, headline(reduced), device=target)

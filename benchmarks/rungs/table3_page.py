@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.measure import NOISY, Result
+from benchmarks.measure import Result
 from benchmarks.units import figure
 
 BATCH_SIZES = 256, 1024
@@ -121,7 +121,7 @@ def _batches(ranks: int) -> str:
 
 
 def _cell(result: Result, reduced: bool) -> str:
-    noisy = " noisy" if result.spread > NOISY else ""
+    noisy = " noisy" if result.is_noisy else ""
     parts = result.details["micro_batches"]
     divided = f", in {parts} parts" if parts > 1 else ""
     if reduced:

@@ -70,7 +70,7 @@ def train(
         BadImagePolicy,
         typer.Option(help="What becomes of a picture that cannot be decoded: end the run, take another, leave it out."),
     ] = BadImagePolicy.fail,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of --out, if any.")] = False,
 ) -> None:
     """Train a model.
 

@@ -44,10 +44,10 @@ def test_a_training_keeps_others_out_of_its_run(tmp_path: Path, monkeypatch: pyt
     other.check_idle()
 
 
-def test_what_is_not_there_is_not_resumed(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="absent is not there: nothing to --resume"):
-        RunFolder(tmp_path / "absent").check_free(resume=True)
-    RunFolder(tmp_path).check_free(resume=True)
+def test_resuming_may_be_asked_for_from_the_first_start(tmp_path: Path) -> None:
+    """A job that is queued again after each interruption has one command line, also when nothing was saved yet."""
+    for out in (tmp_path / "absent", tmp_path):
+        RunFolder(out).check_free(resume=True)
 
 
 @pytest.mark.parametrize(("file", "kind"), [("manifest.json", "a store"), ("ablation.json", "an ablation")])

@@ -262,7 +262,7 @@ def test_a_step_on_a_gpu() -> None:
 
 
 def test_without_timm_its_loop_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(step_peers, "is_installed", lambda name: False)
     left_out: list[str] = []
     results = step.run([tiny()], CPU, ONCE, leave_out=left_out.append)
     assert left_out == ["timm's loop: timm is not installed (pip install timm)", *WITHOUT_COMPOSER]
