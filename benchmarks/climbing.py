@@ -53,12 +53,13 @@ class Climb:
             self.file(rung).unlink(missing_ok=True)
             self.log(rung.title).unlink(missing_ok=True)
 
-    def run(self, rung: Rung, data: Path | None) -> bool:
+    def run(self, rung: Rung, data: Path | None, later_s: float = 0.0) -> bool:
         """Run a rung, and say how it ended.
 
         Args:
             rung: of the ladder.
             data: the store; None where there is none.
+            later_s: what the limits of the rungs after it come to.
 
         Returns:
             Whether it ended well.
@@ -66,7 +67,7 @@ class Climb:
         if rung.needs_store and data is None:
             self.console.print(f"{rung.title}: not run, there is no store")
             return False
-        seconds = min(rung.limit_s, self.deadline - time.monotonic())
+        seconds = _limit(rung, later_s, self.deadline - time.monotonic())
         if seconds < _LEAST_S:
             self.console.print(f"{rung.title}: not run, the time is over")
             return False
@@ -101,6 +102,11 @@ class Climb:
             except subprocess.TimeoutExpired:
                 return f"ended after its limit of {seconds:.0f} s"
         return "done" if code == 0 else f"failed with exit code {code}"
+
+
+def _limit(rung: Rung, later_s: float, left_s: float) -> float:
+    """Return how many seconds a rung may take: what rungs before it left over, or a user gave, is shared out."""
+    return min(left_s, max(rung.limit_s, left_s * rung.limit_s / (rung.limit_s + later_s)))
 
 
 def _environment(folder: str) -> dict[str, str]:

@@ -63,7 +63,8 @@ def run(
     climb.clear(rungs)
     try:
         with _store(data, profile, climb, is_needed=needs_store) as store:
-            return [rung.title for rung in rungs if not climb.run(rung, store)]
+            later_s = [sum(other.limit_s for other in rungs[place:]) for place in range(1, 1 + len(rungs))]
+            return [rung.title for rung, after in zip(rungs, later_s, strict=True) if not climb.run(rung, store, after)]
     except (KeyboardInterrupt, SystemExit):
         climb.console.print("interrupted: the running rung was ended, and no other is begun")
         raise
@@ -131,7 +132,9 @@ def command(
     gpu: Annotated[
         bool, typer.Option("--gpu", help="Sizes of a GPU: in 5.5 minutes as far as table3, the rest in 9 more.")
     ] = False,
-    minutes: Annotated[float | None, typer.Option(min=0.1, help="After which no rung goes on.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="After which no rung goes on; more than usual is shared out.")
+    ] = None,
     rung: Annotated[list[str] | None, typer.Option(help="Only this one; repeat for more.")] = None,
     begin_with: Annotated[
         str, typer.Option("--from", metavar="RUNG", help="Go on with a former call's OUT: begin with this rung.")

@@ -23,7 +23,7 @@ class Rung:
 
     Attributes:
         command: its name and its arguments; `{data}` stands for the store.
-        limit_s: it is ended after so many seconds.
+        limit_s: it is ended after so many seconds; later, where there is time that no other rung needs.
         name: of its files, where the command's does not tell it apart.
         needs: a module without which it is left out.
         cores: how many it may use; 0 for all.

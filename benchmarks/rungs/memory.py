@@ -20,7 +20,7 @@ from benchmarks.corpora.repeated import repeated
 from benchmarks.measure import Result, compared
 from benchmarks.options import Data, Device, JsonFile, Repeats
 from benchmarks.peers.files import extract
-from benchmarks.publishing import publish
+from benchmarks.publishing import Publish, publishing
 from benchmarks.rungs import fresh_process, memory_answers
 from benchmarks.rungs.delivery_answers import Setting
 from benchmarks.rungs.fresh_process import Answer
@@ -51,30 +51,40 @@ class Extent:
     looks: tuple[int, int] = (200, 2000)
 
 
-def run(setting: Setting, extent: Extent = Extent(), repeats: int = 1) -> list[Result]:
+def run(
+    setting: Setting, extent: Extent = Extent(), repeats: int = 1, publish: Publish = lambda _: None
+) -> list[Result]:
     """Measure the memory of delivery.
 
     Args:
         setting: of what; its batch size is the extent's.
         extent: what is varied.
         repeats: processes for each figure.
+        publish: gets the results of each batch size, of each store and of the growth as soon as they are there.
 
     Raises:
         RunError: a process failed.
     """
+    results: list[Result] = []
+    for found in _groups(setting, extent, repeats):
+        publish(group := list(found))
+        results += group
+    return results
+
+
+def _groups(setting: Setting, extent: Extent, repeats: int) -> Iterator[Iterator[Result]]:
     with tempfile.TemporaryDirectory(prefix="fastbot-memory-") as folder:
         files, store = Path(folder, "files"), Store(Path(setting.data))
         num_files = len(extract(store.split("train"), files))
-        results: list[Result] = []
         for batch_size in extent.batch_sizes:
             now = replace(setting, batch_size=batch_size)
-            results += _beside(now, f"batches of {batch_size}", files, num_files, extent.batches, repeats)
+            yield _beside(now, f"batches of {batch_size}", files, num_files, extent.batches, repeats)
         first = replace(setting, batch_size=extent.batch_sizes[0])
         for store_size in extent.store_sizes:
             larger = repeated(store, store_size, Path(folder, str(store_size)))
             now, count = replace(first, data=str(larger.path)), len(larger.split("train"))
-            results += _beside(now, f"store of {count:,}", files, count, extent.batches, repeats)
-        return [*results, *_growth(first, extent.looks, repeats)]
+            yield _beside(now, f"store of {count:,}", files, count, extent.batches, repeats)
+        yield _growth(first, extent.looks, repeats)
 
 
 def _beside(setting: Setting, title: str, files: Path, num_files: int, batches: int, repeats: int) -> Iterator[Result]:
@@ -144,7 +154,6 @@ def command(
         (max(1, until // 10), until),
     )
     setting = Setting(str(data), name, str(target), extent.batch_sizes[0], size, threads)
-    results = run(setting, extent, repeats)
     known = {
         **store_identity(data),
         **place_settings(backend, device),
@@ -153,4 +162,5 @@ def command(
         "batches": batches,
     }
     title = f"memory of delivery by {name} to {target}, {threads} threads"
-    publish(results, known, json_file, title, device=target)
+    with publishing(known, json_file, title, device=target) as publish:
+        run(setting, extent, repeats, publish)

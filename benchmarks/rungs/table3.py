@@ -18,7 +18,7 @@ import typer
 from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Case, Effort, Result, measure
 from benchmarks.options import Data, Device, JsonFile, Repeats
-from benchmarks.publishing import publish, table_console
+from benchmarks.publishing import Publish, publishing, table_console
 from benchmarks.rungs.table3_cells import Cell, Stage, is_out_of_memory, trial
 from benchmarks.rungs.table3_page import BATCH_SIZES, NETWORKS, described, headline, is_imagenet_like, page, title_of
 from benchmarks.rungs.training import (
@@ -100,13 +100,14 @@ class Settings:
         return not own or device.type == "cpu" or not is_imagenet_like(store)
 
 
-def run(store: Store, settings: Settings, effort: Effort) -> list[Result]:
+def run(store: Store, settings: Settings, effort: Effort, publish: Publish = lambda _: None) -> list[Result]:
     """Measure the cells of table 3, those of each network in turns.
 
     Args:
         store: what is trained on.
         settings: which cells, and how.
         effort: of the measurement.
+        publish: gets the results of each network as soon as they are there.
     """
     results: list[Result] = []
     # A training has one shape from its first step on. Here several follow each other, and must not be compiled as one
@@ -117,7 +118,8 @@ def run(store: Store, settings: Settings, effort: Effort) -> list[Result]:
     ):
         for model in settings.models:
             stage = Stage(store, settings.backend, ranks)
-            results += _network(model, settings, effort, stage)
+            publish(cells := _network(model, settings, effort, stage))
+            results += cells
             stage.clear()
             torch.compiler.reset()
     return results
@@ -208,8 +210,10 @@ def command(
     names = tuple(models) if models else tuple(NETWORKS)
     settings = Settings(names, batch_sizes, chosen, size, backend, device, compiled, steps)
     target = pick_device(device)
-    results = run(Store(data), settings, steady(repeats, _SECONDS[target.type] if seconds is None else seconds))
-    reduced = any(result.details["reduced"] for result in results)
-    table_console().print(page(results, settings.batch_sizes, reduced=reduced))
+    effort = steady(repeats, _SECONDS[target.type] if seconds is None else seconds)
     own = {**place_settings(backend, device), "steps": steps, "warm_steps": WARM_STEPS, "size": size}
-    publish(results, {**store_identity(data), **own}, json_file, headline(reduced), device=target)
+    identity = store_identity(data)
+    reduced = settings.is_reduced(target, identity)
+    with publishing({**identity, **own}, json_file, headline(reduced), device=target) as publish:
+        results = run(Store(data), settings, effort, publish)
+        table_console().print(page(results, settings.batch_sizes, reduced=reduced))

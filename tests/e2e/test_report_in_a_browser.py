@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from benchmark_results import write_all
+from command import fastbot
 
 from benchmarks.pages.report import write_report
 
@@ -70,6 +71,23 @@ def test_everything_is_there_and_nothing_goes_wrong(
     opened.page.screenshot(path=picture, full_page=True)
     assert picture.stat().st_size > 50_000
     assert (opened.complaints, opened.requests) == ([], [report.as_uri()])
+    opened.page.close()
+
+
+@pytest.mark.slow
+def test_what_the_quick_ladder_measured_is_shown(browser: sync_api.Browser, tmp_path: Path) -> None:
+    """A page of real results: of the loaders, of the step with its waterfall and floors, of Tables 3 and 5."""
+    rungs = ("decode", "plan", "step", "train", "table3", "table5")
+    chosen = [word for rung in rungs for word in ("--rung", rung)]
+    fastbot("bench", "all", "--quick", "--minutes", "40", "--out", tmp_path, *chosen, timeout_s=1200)
+    opened = Opened(browser, tmp_path / "report.html", DESK)
+    shown = {section.get_attribute("id") for section in opened.page.query_selector_all("section")}
+    assert {rung for rung in rungs if rung not in shown} == set()
+    pictures = opened.sizes("svg")
+    assert len(pictures) >= len(rungs)
+    assert all(across > 100 and tall >= 20 for across, tall in pictures)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= DESK
+    assert opened.complaints == []
     opened.page.close()
 
 

@@ -47,7 +47,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let rungs write a line instead of measuring, and "stop" be interrupted after it; return those that were begun."""
     begun: list[str] = []
 
-    def run(self: Climb, rung: Rung, data: Path | None) -> bool:
+    def run(self: Climb, rung: Rung, data: Path | None, later_s: float) -> bool:
         begun.append(rung.title)
         lines.append([result(rung.title, benchmark=rung.title)], {}, self.file(rung))
         if rung.title == "stop":
@@ -190,6 +190,22 @@ def test_a_rung_keeps_to_some_of_the_cores_that_there_are(tmp_path: Path, monkey
         climbing(tmp_path).run(Rung("plan", 9, cores=cores), None)
     listed = [[], ["taskset", "--cpu-list", "2,4"], ["taskset", "--cpu-list", "2,4,5,7,9"]]
     assert used == listed
+
+
+def test_time_that_is_left_over_is_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rung may take more than its limit where all that follow still get theirs, and never more than there is."""
+    limits: list[float] = []
+
+    def ended(self: Climb, words: Sequence[str], name: str, seconds: float, before: Sequence[str]) -> str:
+        limits.append(seconds)
+        return "done"
+
+    monkeypatch.setattr(Climb, "ended", ended)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    climb(tmp_path / "ample", monkeypatch, Rung("first", 30), Rung("second", 10), minutes=2)
+    climb(tmp_path / "exact", monkeypatch, Rung("first", 90), Rung("second", 30), minutes=2)
+    climb(tmp_path / "short", monkeypatch, Rung("first", 90), Rung("second", 300), minutes=2)
+    assert limits == [90, 120, 90, 120, 90, 120]
 
 
 def test_an_unknown_rung_is_refused(tmp_path: Path) -> None:

@@ -25,7 +25,12 @@ def store(tmp_path: Path) -> Store:
 def test_every_size_stands_beside_the_peer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fresh_process, "ask", ask_here)
     setting = Setting(str(store.path), "turbo", "cpu", 32, 16, threads=1)
-    results = memory.run(setting, Extent((32, 64), (100,), batches=2, looks=(2, 4)))
+    published: list[int] = []
+    results = memory.run(
+        setting,
+        Extent((32, 64), (100,), batches=2, looks=(2, 4)),
+        publish=lambda group: published.append(len(group)),
+    )
     stock = "torchvision DataLoader"
     assert [(result.case, result.peer) for result in results] == [
         (f"batches of 32, {name}", f"batches of 32, {stock}") for name in ("fastbot", stock)
@@ -35,6 +40,7 @@ def test_every_size_stands_beside_the_peer(store: Store, monkeypatch: pytest.Mon
         (f"store of 128, {name}", f"store of 128, {stock}") for name in ("fastbot", stock)
     ] + [("2 batches, fastbot",) * 2, ("4 batches, fastbot", "2 batches, fastbot")]  # fmt: skip
     assert all(result.value > 10 and result.unit == "MB" for result in results), "Python alone has more"
+    assert published == [2, 2, 2, 2], "each as soon as it is there"
     assert results[4].details == {"batch_size": 32, "store_size": 128, "threads": 1}
 
 

@@ -133,6 +133,27 @@ def test_other_errors_of_first_steps_are_not_taken_for_a_lack_of_memory(
         table3.run(store, Settings(("tiny",), (2, 4), ("FP32",), 16, "synthetic", "cpu"), Effort(repeats=1))
 
 
+def test_a_networks_cells_are_published_before_the_next_one_begins(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[list[str]] = []
+
+    def network(model: str, *_: object) -> list[Result]:
+        if published:
+            raise RunError("the second one failed")
+        return [cell(model, 256, 100.0)]
+
+    monkeypatch.setattr(table3, "_network", network)
+    with pytest.raises(RunError, match="the second one failed"):
+        table3.run(
+            store,
+            Settings(("tiny", "mobilenet"), device="cpu"),
+            Effort(),
+            lambda group: published.append([result.case for result in group]),
+        )
+    assert published == [[table3_page.title_of("resnet50", "tiny", 256)]]
+
+
 def test_settings_are_chosen_by_the_median_of_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """One trial that another process slowed down, one that it did not touch, and a usual one."""
     now, seconds = [0.0], iter([8.0, 0.5, 2.0])
