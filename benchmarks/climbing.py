@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from benchmarks.profiles import STORE, Rung
 
 # Lines of a failed rung's log that are shown at once.
 _SHOWN_LINES = 12
+# The hardware threads of one core, as "3,11" or "6-7".
+_SIBLINGS = "/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
 # A rung that gets less is not begun.
 _LEAST_S = 5
 
@@ -110,8 +111,8 @@ def _limit(rung: Rung, later_s: float, left_s: float) -> float:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """Return the variables of a rung; what PyTorch compiled for a former one stays where it is without us."""
-    compiled = Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
+    """Return the variables of a rung; what PyTorch compiled for a former one is found again."""
+    compiled = Path(tempfile.gettempdir(), f"fastbot-inductor-{os.getuid()}")  # in a container a user may have no name
     inductor = os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(compiled))
     return {"PYTHONUNBUFFERED": "1", "TMPDIR": folder, "TORCHINDUCTOR_CACHE_DIR": inductor}
 
@@ -120,5 +121,14 @@ def _on_cores(count: int) -> list[str]:
     """Return what keeps a command to so many of the cores that this process may use; to all of them for 0."""
     if not count:
         return []
-    ours = sorted(os.sched_getaffinity(0))[:count]
-    return ["taskset", "--cpu-list", ",".join(map(str, ours))]
+    ours = sorted(os.sched_getaffinity(0), key=lambda cpu: (_place_in_core(cpu), cpu))[:count]
+    return ["taskset", "--cpu-list", ",".join(map(str, sorted(ours)))]
+
+
+def _place_in_core(cpu: int) -> int:
+    """Return 0 for the first hardware thread of a core, 1 for the second; 0 where the system does not say."""
+    try:
+        siblings = Path(_SIBLINGS.format(cpu=cpu)).read_text()
+    except OSError:
+        return 0
+    return sum(int(part.partition("-")[0]) < cpu for part in siblings.strip().split(","))

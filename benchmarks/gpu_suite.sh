@@ -4,9 +4,10 @@
 #   benchmarks/gpu_suite.sh tests [FOLDER]      tests marked `gpu`, at most 110 s
 #   benchmarks/gpu_suite.sh ladder [FOLDER]     `python -m benchmarks all --gpu`
 # The ladder takes at most MINUTES (5.5): enough, on an H100, for the training step beside other loops, a training end to
-# end, augmentation, the loaders and table 3. The rest (table 5, other precisions, turbo's training, 4 cores, decoding,
-# delivery, startup, memory, scaling) is for a second call into the same FOLDER:
-#   MINUTES=9 FROM=table5 benchmarks/gpu_suite.sh ladder [FOLDER]
+# end, and table 3. The rest is for further calls into the same FOLDER: augmentation, the loaders, table 5, other
+# precisions, turbo's training, 4 cores, startup, decoding; then delivery, memory, and scaling where there are two GPUs:
+#   MINUTES=9 FROM=augment-gpu benchmarks/gpu_suite.sh ladder [FOLDER]
+#   MINUTES=5 FROM=delivery_turbo benchmarks/gpu_suite.sh ladder [FOLDER]
 # FOLDER (default: benchmarks/results/gpu) gets a summary, JSON lines of each rung, the report as Markdown and as one
 # HTML file, and all logs in one archive, also where this is interrupted. Runs from a checkout, installed or not. What is
 # missing is said, and the rungs that need it are left out.

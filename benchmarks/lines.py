@@ -30,7 +30,8 @@ from fastbot.errors import RunError
 from pipelines.cores import cores
 
 _PACKAGES = (
-    *("torch", "torchvision", "numpy", "numba", "nvidia-dali-cuda120", "ffcv", "pillow", "triton"),
+    *("torch", "torchvision", "numpy", "numba", "ffcv", "pillow", "triton"),
+    *("nvidia-dali-cuda120", "nvidia-dali-cuda130", "nvidia-dali-cuda110"),
     *("timm", "kornia", "webdataset", "spdl-io", "litdata", "mosaicml"),
 )
 # A rung is one process: what the machine shows before its work is what it shows now.

@@ -41,6 +41,8 @@ class Case:
         per: divides the rate, for example the cores it may use.
         other_peers: further cases that it is compared with, each in a row of its own.
         before: called before each turn, outside the time.
+        at_once: does the work so many times without a stop in between, and returns the same; None where that is what
+            calling `run` as often comes to.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Case:
     per: float = 1.0
     other_peers: tuple[str, ...] = ()
     before: Callable[[], object] = lambda: None
+    at_once: Callable[[int], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,10 @@ def measure(
     unit: str = "images/s",
     synchronize: Callable[[], object] = lambda: None,
 ) -> list[Result]:
-    """Time cases in turn (A B C A B C ...), so that a drift of the machine meets all of them alike.
+    """Time cases in turn (A B C C B A A B C ...), so that a drift of the machine meets all of them alike.
+
+    Every other round is the other way about: or each case would have the same neighbour before it throughout, and with
+    it the heat that this one leaves.
 
     Args:
         benchmark: its name.
@@ -123,8 +129,8 @@ def measure(
             took = _turn(case, times[case.name], synchronize)[1]
             times[case.name] = max(1, math.ceil(times[case.name] * effort.at_least_s / max(took, 1e-9)))
     figures: dict[str, list[float]] = {case.name: [] for case in cases}
-    for _ in range(effort.repeats):
-        for case in cases:
+    for turn in range(effort.repeats):
+        for case in cases if turn % 2 == 0 else reversed(cases):
             count, took = _turn(case, times[case.name], synchronize)
             figures[case.name].append(count / took / case.per)
         watching.look()
@@ -150,7 +156,7 @@ def _turn(case: Case, times: int, synchronize: Callable[[], object]) -> tuple[in
     case.before()
     synchronize()
     started = time.perf_counter()
-    count = sum(case.run() for _ in range(times))
+    count = case.at_once(times) if case.at_once else sum(case.run() for _ in range(times))
     synchronize()
     return count, time.perf_counter() - started
 

@@ -27,6 +27,7 @@ class Rung:
         name: of its files, where the command's does not tell it apart.
         needs: a module without which it is left out.
         cores: how many it may use; 0 for all.
+        gpus: without so many it is left out.
     """
 
     command: str
@@ -34,6 +35,7 @@ class Rung:
     name: str = ""
     needs: str = ""
     cores: int = 0
+    gpus: int = 0
 
     @property
     def title(self) -> str:
@@ -83,20 +85,22 @@ _FULL = (
 # measured, for an H100 that trains ResNet-50 in fp16 with 2,800 pictures a second: a turn of `step` is 7 steps of
 # 0.37 s, of which 6 rounds and 4 loops make a minute; compilation takes another, imports 20 s.
 _TRAIN = f"train --data {STORE} --recipe bot-efficient --batch-size 1024 --steps 4 --repeats 3"
-# The first call, of 5.5 minutes; all others are for a second one, of 9.
+_LOADER = f"loader --data {STORE} --batch-size 32 --repeats 3 --peers torchvision --peers dali --peers ffcv"
+# The first call, of 5.5 minutes; a second one, of 9, goes on, and what is left takes a third.
 _GPU_FIRST = (
     # The variant b of ResNet-50 is torchvision's and timm's own, so that their loops train their own networks.
     Rung("step --model resnet50b --precision fp16 --batch-size 1024 --compile --seconds 0.2 --repeats 4", 140),
     Rung(_TRAIN, 55),
-    Rung("augment-gpu", 25),
-    Rung(f"loader --data {STORE} --batch-size 64 --repeats 3", 50),
+    # 15 s of trials, 7 of first steps, 3 rounds of 14 s: four steps before each turn, two in it, a pipeline reopened.
     Rung(
-        f"table3 --data {STORE} --models resnet50 --formats FP32 --formats FP16 --no-compile --steps 1 --seconds 0.5 "
+        f"table3 --data {STORE} --models resnet50 --formats FP32 --formats FP16 --no-compile --steps 2 --seconds 0.5 "
         "--repeats 2",
-        40,
+        110,
     ),
 )
 _GPU_THEN = (
+    Rung("augment-gpu", 30),
+    Rung(_LOADER, 70),
     Rung("table5 --batch-size 256 --seconds 0.2", 60),
     Rung("step --model resnet50 --precision fp16 --batch-size 1024 --no-compile --seconds 0.2", 75, "step_v1"),
     Rung(
@@ -106,18 +110,20 @@ _GPU_THEN = (
     ),
     Rung(f"{_TRAIN} --backend turbo", 55, "train_turbo"),
     # DALI shall need no more than 4 cores beside a GPU: it gets no more.
-    Rung(f"loader --data {STORE} --batch-size 64 --repeats 3", 75, "loader_4cores", needs="nvidia.dali", cores=4),
+    Rung(_LOADER, 70, "loader_4cores", needs="nvidia.dali", cores=4),
+    Rung(f"startup --data {STORE} --repeats 2", 65),
     Rung(f"decode --data {STORE} --repeats 3 --seconds 0.2", 30),
+)
+_GPU_LAST = (
     Rung(f"delivery --data {STORE} --batch-size 256 --repeats 1 --backend turbo", 35, "delivery_turbo"),
     Rung(f"delivery --data {STORE} --batch-size 256 --repeats 1 --backend dali", 35, "delivery_dali", "nvidia.dali"),
-    Rung(f"startup --data {STORE} --repeats 2", 30),
-    Rung(f"memory --data {STORE}", 30),
-    Rung(f"scaling --data {STORE}", 30),
+    Rung(f"memory --data {STORE} --batch-size 128 --store-size 1000000 --until 500", 60),
+    Rung(f"scaling --data {STORE}", 90, gpus=2),
 )
 RUNGS: Mapping[Profile, Sequence[Rung]] = {
     Profile.quick: _QUICK,
     Profile.full: _FULL,
-    Profile.gpu: (*_GPU_FIRST, *_GPU_THEN),
+    Profile.gpu: (*_GPU_FIRST, *_GPU_THEN, *_GPU_LAST),
 }
 PICTURES: Mapping[Profile, int] = {Profile.quick: 240, Profile.full: 1000, Profile.gpu: 3000}
 CORPUS_S: Mapping[Profile, int] = {Profile.quick: 30, Profile.full: 600, Profile.gpu: 20}

@@ -66,6 +66,7 @@ def _copy_bytes_per_s(device: torch.device) -> float:
 
 def _best_s(work: Callable[[], object], device: torch.device) -> float:
     """Return the seconds of the fastest of a few repeats, each as long as a clock needs."""
+    work()  # what loads libraries and gets memory is no part of it
     times = 1
     while _seconds(work, times, device) < _LONG_ENOUGH_S and times < _MOST_TIMES:
         times *= 2

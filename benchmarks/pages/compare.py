@@ -66,7 +66,7 @@ def check(comparison: Comparison, tolerance: float, *, allow_missing: bool = Fal
     Args:
         comparison: of both sets.
         tolerance: how much worse a ratio may be.
-        allow_missing: let pass that a ratio of the set before is not there after, or cannot be judged.
+        allow_missing: let pass that a ratio of the set before is not there after, or of fewer samples.
 
     Returns:
         What was found, in words.
@@ -75,6 +75,7 @@ def check(comparison: Comparison, tolerance: float, *, allow_missing: bool = Fal
         RunError: a ratio is worse beyond noise and by more than `tolerance`, one is missing, or there is none to judge.
     """
     judged, regressions, missing = comparison.judged(), comparison.regressions(tolerance), comparison.missing()
+    too_few = sum(bool(change.unjudged) and not change.is_lost for change in comparison.changes)
     if not judged:
         raise RunError(
             "no ratio can be judged: the files share no measurement with a peer, equal settings and samples enough "
@@ -84,11 +85,12 @@ def check(comparison: Comparison, tolerance: float, *, allow_missing: bool = Fal
         raise RunError("\n".join([f"{len(regressions)} of {len(judged)} ratios are worse:", *map(_worse, regressions)]))
     if missing and not allow_missing:
         raise RunError(
-            f"{len(missing)} of {len(missing) + len(judged)} ratios before have none after that could be judged:\n"
+            f"{len(missing)} of {len(missing) + len(judged)} ratios before have none after to be held against them:\n"
             + "".join(f"  {words}\n" for words in missing)
             + "Measure them with the same options, or let it pass with --allow-missing"
         )
-    rest = f"; {len(missing)} could not be judged" if missing else ""
+    rest = f"; {len(missing)} were not measured again" if missing else ""
+    rest += f"; {too_few} have too few samples to be judged" if too_few else ""
     return f"no ratio of {len(judged)} is worse beyond noise and by more than {tolerance:.0%}{rest}"
 
 
@@ -112,7 +114,7 @@ def command(
     ] = False,
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="With --check: how much worse is let pass.")] = 0.1,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="With --check: let pass what AFTER lacks, or what cannot be judged.")
+        bool, typer.Option("--allow-missing", help="With --check: let pass that AFTER lacks some of BEFORE's ratios.")
     ] = False,
 ) -> None:
     """Compare two sets of results, and say where their ranges are apart.

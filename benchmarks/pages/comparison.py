@@ -103,6 +103,13 @@ class Change:
             return f"other settings ({differences(self.differing)})"
         return str(Verdict.too_few) if self.ratio.verdict is Verdict.too_few else ""
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its ratio could be judged before and cannot any more: what had too few samples loses nothing."""
+        if self.ratio is None or self.differing:
+            return True
+        return self.ratio.verdict is Verdict.too_few and len(self.ratio.after) < len(self.ratio.before)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -124,8 +131,8 @@ class Comparison:
         return [change for change in self.changes if change.ratio is not None and not change.unjudged]
 
     def missing(self) -> list[str]:
-        """Return, in words, each ratio of the set before that the set after does not have, or not so that it counts."""
-        changes = [change for change in self.changes if has_ratio(change.before) and change.unjudged]
+        """Return, in words, each ratio of the set before that the set after does not have, or of fewer samples."""
+        changes = [change for change in self.changes if has_ratio(change.before) and change.is_lost]
         gone = [line for line in self.only_before if has_ratio(line)]
         return [f"{change.title}: {change.unjudged}" for change in changes] + [
             f"{titled(line)}: not measured" for line in gone

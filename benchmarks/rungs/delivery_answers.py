@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import pipelines
 from benchmarks.peers import torchvision_loader
 from benchmarks.rungs.fresh_process import Answer
@@ -39,6 +41,11 @@ class Setting:
     size: int
     threads: int
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether batches go to a GPU."""
+        return self.device.startswith("cuda")
+
     def open(self, spec: DataSpec = BOT) -> pipelines.Loader:
         """Open the store's split `train` with a spec's augmentation."""
         return pipelines.open(
@@ -53,7 +60,10 @@ class Setting:
 
 def borders(setting: dict[str, Any], num_epochs: int) -> Answer:
     """Return how long a consumer waits for the first batch of each epoch, and at each one's median for another."""
-    with Setting(**setting).open() as loader:
+    known = Setting(**setting)
+    with known.open() as loader:
+        if known.on_gpu:
+            return _waits(lambda epoch: _there(loader.epoch(epoch)), num_epochs, time.perf_counter)
         # Its own clock: on a CPU a batch is augmented in the consumer's time, which is no wait.
         return _waits(loader.epoch, num_epochs, lambda: loader.waited_s)
 
@@ -64,7 +74,20 @@ def stock_borders(setting: dict[str, Any], num_epochs: int, folder: str) -> Answ
     loader = torchvision_loader.dataloader(
         sorted(Path(folder).rglob("*.jpg")), known.size, known.batch_size, known.threads
     )
+    if known.on_gpu:
+        return _waits(lambda _: _there(_moved(loader, known.device)), num_epochs, time.perf_counter)
     return _waits(lambda _: loader, num_epochs, time.perf_counter)
+
+
+def _moved(batches: Iterable[torch.Tensor], device: str) -> Iterator[torch.Tensor]:
+    return (batch.to(device) for batch in batches)
+
+
+def _there(batches: Iterable[object]) -> Iterator[object]:
+    """Yield batches when the GPU has them: before that they are a promise, for which a step would wait."""
+    for batch in batches:
+        torch.cuda.synchronize()
+        yield batch
 
 
 def _waits(start: Callable[[int], Iterable[object]], num_epochs: int, clock: Callable[[], float]) -> Answer:

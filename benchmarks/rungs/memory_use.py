@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,13 @@ def host_mb() -> float:
     processes share counts once (Linux's proportional set size).
     """
     return sum(map(_process_mb, with_descendants(os.getpid())))
+
+
+def release(device: torch.device) -> None:
+    """Let go of the memory of what nobody holds any more, cycles of objects (compiled code) among it."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def reset_device_peak(device: torch.device) -> None:

@@ -13,10 +13,11 @@ from benchmarks.floor.floor import Floor
 from benchmarks.floor.layers import Network, trace
 from benchmarks.floor.rates import Rates, device_rates
 from benchmarks.measure import Case, Effort, Result, measure
+from benchmarks.rungs.memory_use import release
 from benchmarks.rungs.step_loops import NUM_CLASSES, Loop, our_network
 from benchmarks.rungs.step_memory import allocated_mb, peak_mb
 from benchmarks.rungs.step_parts import parts_ms
-from benchmarks.rungs.step_turns import make_ready, release, steps_of_a_turn
+from benchmarks.rungs.step_turns import make_ready, steps_of_a_turn
 from benchmarks.rungs.training import synchronize
 from benchmarks.units import figure
 from fastbot.build import model_on

@@ -6,7 +6,6 @@ alone is the same for all, as it belongs to the precision that is compared.
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 
 import torch
 
+from benchmarks.rungs.memory_use import release
 from benchmarks.rungs.step_loops import Loop
 from fastbot.build import precision_of
 from fastbot.recipe import Recipe
@@ -53,13 +53,6 @@ def make_ready(loop: Loop, recipe: Recipe, device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         loop.train(_UNTIMED_STEPS)
-
-
-def release(device: torch.device) -> None:
-    """Let go of the memory of loops that nobody holds any more."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def forget(device: torch.device) -> None:

@@ -23,6 +23,7 @@ from benchmarks.rungs.table3_cells import Cell, Stage, is_out_of_memory, trial
 from benchmarks.rungs.table3_page import BATCH_SIZES, NETWORKS, described, headline, is_imagenet_like, page, title_of
 from benchmarks.rungs.training import (
     WARM_STEPS,
+    go_on,
     place_settings,
     recipe_of,
     recipe_settings,
@@ -144,7 +145,16 @@ def _network(model: str, settings: Settings, effort: Effort, stage: Stage) -> li
     for name, cell in cells.items():  # once all of them have their memory
         cell.settle()
         details[name] |= {**place, "micro_batches": cell.micro_batches, "ranks": stage.ranks.world_size}
-    cases = [Case(name, partial(cell.go, settings.steps), first, before=cell.prepare) for name, cell in cells.items()]
+    cases = [
+        Case(
+            name,
+            partial(cell.go, settings.steps),
+            first,
+            before=cell.prepare,
+            at_once=partial(go_on, cell, settings.steps),
+        )
+        for name, cell in cells.items()
+    ]
     try:
         results = measure("table3", cases, effort, synchronize=partial(synchronize, device))
     except (RuntimeError, MemoryError, PipelineError) as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from benchmarks.rungs.memory_use import release
 from benchmarks.rungs.training import Course, build_trainer, open_pipeline, synchronize, warmed
 from datasets_tools.store import Store
 from fastbot.build import precision_of
@@ -27,8 +28,9 @@ _TRIAL_STEPS = 4
 _TRIALS = 3
 # Steps before: they compile, and find convolution algorithms.
 _TRIAL_WARM_STEPS = 2
-# What DALI says when it gets no memory (`dali::CUDABadAlloc`); with which error it comes depends on where it does.
-_DALI_OUT_OF_MEMORY = "Can't allocate", "CUDA allocation failed"
+# What is said where there is no memory, with all kinds of errors: by DALI (`dali::CUDABadAlloc`), by CUDA itself
+# (pinned memory, modules), by cuBLAS, cuDNN and nvJPEG.
+_OUT_OF_MEMORY = "Can't allocate", "CUDA allocation failed", "out of memory", "ALLOC_FAILED", "ALLOCATOR_FAILURE"
 
 
 class Stage:
@@ -58,8 +60,7 @@ class Stage:
         if self._open is not None:
             self._open[2].close()
         self._open = None
-        if self.ranks.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release(self.ranks.device)
 
 
 class Cell:
@@ -157,7 +158,11 @@ def _trained_once(recipe: Recipe, stage: Stage) -> Trainer | None:
         trainers.append(build_trainer(recipe, pipeline, stage.store, stage.ranks))
         Course(trainers[0], pipeline).go(1)
 
-    return trainers[0] if _fits(train) else None
+    if _fits(train):
+        return trainers[0]
+    trainers.clear()
+    release(stage.ranks.device)
+    return None
 
 
 def _fits(work: Callable[[], object]) -> bool:
@@ -172,10 +177,10 @@ def _fits(work: Callable[[], object]) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error says that a device has no memory left, be it PyTorch's or DALI's."""
+    """Return whether an error says that a device has no memory left, whichever library it comes from."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return any(words in str(error) for words in _DALI_OUT_OF_MEMORY)
+    return any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _divisors(number: int) -> Iterator[int]:

@@ -27,6 +27,7 @@ from benchmarks.rungs.training import (
     Course,
     Turns,
     build_trainer,
+    go_on,
     open_pipeline,
     place_settings,
     recipe_of,
@@ -106,6 +107,7 @@ def run(
                 peers[name][0],
                 other_peers=peers[name][1:],
                 before=watched.ready if part is watched else partial(warmed, part),
+                at_once=partial(go_on, part, steps),
             )
             for name, part in turns.items()
         ]
@@ -113,7 +115,7 @@ def run(
         results = measure("train", cases, effort, synchronize=partial(synchronize, ranks.device))
         details = {
             "data_wait_share": watched.share(effort.repeats),
-            "host_peak_mb": host_mb(),
+            "host_mb": host_mb(),
             "device_peak_mb": device_peak_mb(ranks.device),
             "device_used_mb": device_used_mb(ranks.device),
         }

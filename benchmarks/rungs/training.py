@@ -147,6 +147,14 @@ def steady(repeats: int, seconds: float) -> Effort:
     return Effort(repeats, seconds, warmups=1 if seconds else 0)
 
 
+def go_on(turns: Turns, steps: int, times: int) -> int:
+    """Go on by `times * steps` steps in one go, and return how many pictures they had.
+
+    Between two calls a device's queue runs empty, which it never does in a training.
+    """
+    return turns.go(times * steps)
+
+
 def warmed(turns: Turns, steps: int = WARM_STEPS) -> None:
     """Make ready for a turn: let other cases' threads come to rest, then go on by a few steps."""
     come_to_rest()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from answering import ask_here
 from sources import encoded, pixels
 from stores import StoredPicture, write_store
@@ -110,3 +111,14 @@ def test_both_answer(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_epoch_of_one_batch_is_refused(setting: Setting) -> None:
     with pytest.raises(RunError, match="96 pictures, and an epoch needs two batches of 64: lower --batch-size"):
         delivery.run(Setting(setting.data, "turbo", "cpu", 64, 16, 1))
+
+
+def test_on_a_gpu_a_batch_is_there_when_the_gpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that was only begun takes a second each, ours and the peer's copy alike."""
+    workers = Workers(1, 0.0)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: workers.sleep(1.0))
+    monkeypatch.setattr(delivery_answers, "time", workers)
+    answer = delivery_answers._waits(
+        lambda epoch: delivery_answers._there(workers.epoch(epoch)), 2, workers.perf_counter
+    )
+    assert answer == {"step_s": 1.5, "first_s": [1.0, 1.0], "others_s": [1.0, 1.0]}

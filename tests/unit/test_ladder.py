@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from benchmark_results import result
 from rich.console import Console
 from typer.testing import CliRunner
 
+from benchmarks import climbing as climbing_module
 from benchmarks import ladder, lines
 from benchmarks.climbing import Climb
 from benchmarks.lines import load
@@ -247,12 +249,38 @@ def test_the_limits_of_all_rungs_fit_the_time(profile: Profile) -> None:
 
 
 def test_what_a_gpu_is_wanted_for_fits_two_calls() -> None:
-    """The first of 5.5 minutes; the second of 9, `--from table5`."""
+    """The first of 5.5 minutes; the second of 9, `--from augment-gpu`; what is less wanted, `--from delivery_turbo`."""
     rungs = RUNGS[Profile.gpu]
-    second = [rung.title for rung in rungs].index("table5")
-    for part, minutes in ((rungs[:second], MINUTES[Profile.gpu]), (rungs[second:], 9.0)):
+    titles = [rung.title for rung in rungs]
+    second, third = titles.index("augment-gpu"), titles.index("delivery_turbo")
+    parts = (rungs[:second], MINUTES[Profile.gpu]), (rungs[second:third], 9.0), (rungs[third:], 5.0)
+    for part, minutes in parts:
         assert CORPUS_S[Profile.gpu] + sum(rung.limit_s for rung in part) <= 60 * minutes
-    assert {"step", "train", "augment-gpu", "loader", "table3"} == {rung.title for rung in rungs[:second]}
+    assert titles[:second] == ["step", "train", "table3"]
+
+
+def test_more_ranks_than_gpus_are_no_rung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_up: list[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    climb(tmp_path, monkeypatch, Rung("first", 9, gpus=1), Rung("second", 9, gpus=2), Rung("third", 9))
+    assert made_up == ["first", "third"]
+
+
+def test_cores_are_taken_before_their_second_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine that numbers the two threads of a core one after the other: 0 and 1, 2 and 3."""
+    for cpu in range(8):
+        (tmp_path / str(cpu)).write_text(f"{cpu // 2 * 2}-{cpu // 2 * 2 + 1}\n")
+    monkeypatch.setattr(climbing_module, "_SIBLINGS", f"{tmp_path}/{{cpu}}")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert climbing_module._on_cores(4) == ["taskset", "--cpu-list", "0,2,4,6"]
+    assert climbing_module._on_cores(6) == ["taskset", "--cpu-list", "0,1,2,3,4,6"]
+
+
+def test_a_user_without_a_name_can_climb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a container that runs with a number alone."""
+    monkeypatch.setattr(os, "getuid", lambda: 987654)
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert climbing_module._environment("here")["TORCHINDUCTOR_CACHE_DIR"].endswith("987654")
 
 
 @pytest.mark.parametrize("place", ["file/results.jsonl", "folder"])

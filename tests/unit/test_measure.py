@@ -45,7 +45,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_cases_have_their_turns_one_after_another(clock: Clock) -> None:
     cases = [Case(name, clock.work(name, 1), "a") for name in "abc"]
     results = measure("b", cases, Effort(repeats=2, warmups=1))
-    assert clock.happened == list("abc" * 3)
+    assert clock.happened == list("abcabccba"), "a warm-up, and every other round the other way about"
     assert [(result.case, result.samples) for result in results] == [(name, (10.0, 10.0)) for name in "abc"]
 
 
@@ -80,6 +80,18 @@ def test_the_last_warm_up_decides_how_often(clock: Clock) -> None:
 
     measure("b", [Case("a", run, "a")], Effort(repeats=1, at_least_s=2.0, warmups=2))
     assert len(clock.happened) == 1 + 1 + 4
+
+
+def test_what_can_go_on_without_a_stop_does(clock: Clock) -> None:
+    def at_once(times: int) -> int:
+        clock.happened.append(f"{times} at once")
+        clock.now += 1 + times
+        return 10 * times
+
+    case = Case("a", clock.work("a", 1), "a", at_once=at_once)
+    (result,) = measure("b", [case], Effort(repeats=1, at_least_s=5.0))
+    assert clock.happened == ["1 at once", "3 at once"]
+    assert result.samples == (7.5,)
 
 
 def test_a_rate_is_divided_by_what_the_case_may_use(clock: Clock) -> None:

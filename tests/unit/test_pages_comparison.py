@@ -4,13 +4,15 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from benchmark_results import ROUNDS, line, result
 
-from benchmarks.lines import Line
+from benchmarks.lines import Line, load
 from benchmarks.pages.compare import check, remarks
 from benchmarks.pages.comparison import Change, Shift, Verdict, compare
+from benchmarks.pages.documents import RESULTS
 from fastbot.errors import RunError
 
 SLOWER = tuple(0.8 * value for value in ROUNDS)
@@ -179,9 +181,24 @@ def test_the_check_fails_for_a_ratio_that_is_missing_or_cannot_be_judged(after: 
     comparison = compare([of(1), line(result("second"))], after)
     with pytest.raises(RunError) as failed:
         check(comparison, 0.1)
-    assert f"1 of 2 ratios before have none after that could be judged:\n  {why}\n" in str(failed.value)
+    assert f"1 of 2 ratios before have none after to be held against them:\n  {why}\n" in str(failed.value)
     assert "--allow-missing" in str(failed.value)
-    assert check(comparison, 0.1, allow_missing=True).endswith("; 1 could not be judged")
+    assert check(comparison, 0.1, allow_missing=True).endswith("; 1 were not measured again")
+
+
+def test_what_had_too_few_samples_before_is_no_loss() -> None:
+    """A start with empty caches is measured once; a quick ladder's rounds are two: they are never judged."""
+    few = line(result("second", samples=ROUNDS[:2], ratios=ROUNDS[:2]))
+    assert check(compare([of(1), few], [of(1), few]), 0.1).endswith("; 1 have too few samples to be judged")
+
+
+@pytest.mark.parametrize("file", sorted((RESULTS / "cpu-2core").glob("*.jsonl")), ids=lambda file: file.stem)
+def test_committed_results_pass_beside_themselves(file: Path) -> None:
+    lines = load(file)
+    comparison = compare(lines, lines)
+    assert comparison.missing() == []
+    if comparison.judged():
+        assert "is worse beyond noise" in check(comparison, 0.1)
 
 
 def test_a_peer_that_is_missing_and_cases_that_are_new_are_let_pass() -> None:

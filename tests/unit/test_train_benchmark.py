@@ -37,7 +37,7 @@ def test_a_training_stands_beside_its_parts(tiny_recipe: Path, store: Store) -> 
     expected = statistics.median(max(both / one, both / other) for both, one, other in parts)
     assert whole.details["of_the_slower"] == pytest.approx(expected)
     assert 0 < whole.details["data_wait_share"] < 1
-    assert whole.details["host_peak_mb"] > 10
+    assert whole.details["host_mb"] > 10
     assert "share the cores" in whole.notes
     assert all((result.details["backend"], result.details["device"]) == ("torch", "cpu") for result in results)
 
