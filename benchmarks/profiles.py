@@ -68,18 +68,24 @@ _QUICK = (
 )
 _FULL = (
     Rung(f"decode --data {STORE} --threads 1", 600),
-    Rung(f"loader --data {STORE} --bins --progressive --large", 2400),
+    Rung(f"loader --data {STORE}", 900),
+    Rung(
+        f"loader --data {STORE} --bins --progressive --large --peers torchvision --peers dali --peers ffcv",
+        1800,
+        "loader_sizes",
+    ),
     Rung("augment --threads 1", 900),
     Rung("plan", 300),
     Rung(f"delivery --data {STORE}", 900),
-    Rung(f"convert --data {STORE} --count 4000", 1800),
+    Rung(f"convert --data {STORE} --count 2000", 1200),
     Rung("step --model resnet50 --precision fp32 --precision bf16 --batch-size 16 --size 128", 900),
     Rung("table5 --size 128 --batch-size 16", 900),
     Rung(f"train --data {STORE} --recipe bot-efficient --size 128 --batch-size 32 --steps 4 precision.kind=fp32", 900),
-    Rung(f"table3 --data {STORE} --size 96 --batch-sizes 16 64", 1800),
-    Rung(f"scaling --data {STORE} --ranks 1 --ranks 2 --size 96 --batch-size 16", 600),
+    Rung(f"table3 --data {STORE} --size 64 --batch-sizes 8 32 --steps 2", 1500),
+    Rung(f"scaling --data {STORE} --ranks 1 --ranks 2 --size 96 --batch-size 16 --steps 5", 600),
+    Rung("scaling --model", 60, "scaling_model"),
     Rung(f"startup --data {STORE}", 600),
-    Rung(f"memory --data {STORE}", 600),
+    Rung(f"memory --data {STORE} --size 64", 600),
 )
 # In the order of what is wanted most: the time may be over before the last. The limits are estimates, none of them
 # measured, for an H100 that trains ResNet-50 in fp16 with 2,800 pictures a second: a turn of `step` is 7 steps of
