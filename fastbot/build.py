@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from fastbot.averaging import Average, build_average
 from fastbot.clipping import Clip, build_clip
 from fastbot.criteria import Criterion, Supervised, WithAuxiliaryHead
 from fastbot.distillation import Distilled, Teacher
-from fastbot.errors import ModelError, RecipeError
+from fastbot.errors import CheckpointError, ModelError, RecipeError
 from fastbot.losses import Loss, build_loss
 from fastbot.models.batch_norm import with_bn_batch
 from fastbot.models.registry import build_model
@@ -21,6 +22,9 @@ from fastbot.precision import DTYPES, Precision, build_precision
 from fastbot.recipe import Recipe
 from fastbot.schedules import Schedule, build_schedule
 from fastbot.specs import TeacherSpec
+
+if TYPE_CHECKING:
+    from fastbot.checkpoint import Checkpoint
 
 FP16_ON_CPU = (
     "precision.kind is fp16 on a CPU, which computes it far slower than float32: a step may take minutes. "
@@ -43,6 +47,22 @@ def model_on(recipe: Recipe, num_classes: int, device: torch.device) -> nn.Modul
         blur_pool=spec.blur_pool,
     )
     return model.to(device).to(memory_format=layout)
+
+
+def load_network(recipe: Recipe, checkpoint: Checkpoint, device: torch.device) -> nn.Module:
+    """Return the network of a checkpoint, with the weights that evaluations score, in evaluation mode.
+
+    Raises:
+        CheckpointError: the weights are not of the recipe's model.
+    """
+    model = model_on(recipe, len(checkpoint.identity.class_names), device)
+    try:
+        model.load_state_dict(checkpoint.evaluated)  # with an auxiliary head, where the model has one
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path} does not fit {recipe.model.name}: {error}. Was recipe.toml changed?"
+        ) from error
+    return model.eval()
 
 
 def trained_model_on(recipe: Recipe, num_classes: int, device: torch.device, world_size: int) -> nn.Module:
@@ -162,6 +182,15 @@ def precision_of(recipe: Recipe, device: torch.device) -> Precision:
     if device.type == "cpu" and recipe.precision.kind == "fp16":
         warnings.warn(FP16_ON_CPU, stacklevel=2)
     return build_precision(recipe.precision.kind, device, recipe.precision.tf32)
+
+
+def scoring_precision_of(recipe: Recipe, device: torch.device) -> Precision:
+    """Return the arithmetic that a trained network is scored in, and set TF32 for the whole process.
+
+    It is that of the training, but of fp16 on a CPU: there float32 is many times faster and no less exact.
+    """
+    is_slow = device.type == "cpu" and recipe.precision.kind == "fp16"
+    return build_precision("fp32" if is_slow else recipe.precision.kind, device, recipe.precision.tf32)
 
 
 def image_dtype_of(recipe: Recipe, device: torch.device) -> torch.dtype:

@@ -17,6 +17,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from fastbot.errors import CheckpointError
-from fastbot.recipe import flat, training_changes
 
 if TYPE_CHECKING:
     import torch
@@ -138,14 +138,18 @@ class CheckpointFolder:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             _write(aside, {"model": model.state_dict(), "average": average or {}}, dict(state), identity)
-            if target.exists():  # the same step again, after a resume: the same content
-                shutil.rmtree(target)
+            if target.exists():  # the same step again, after a resume; `last` may point to it
+                replaced = self.path / f".{target.name}.replaced"
+                shutil.rmtree(replaced, ignore_errors=True)
+                target.rename(replaced)
             aside.rename(target)
             sync(self.path)
             for name in [*(["best"] if best else []), "last"]:  # `last` says that all of it is there
                 self._point(name, target)
         except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is each of these to somebody
             shutil.rmtree(aside, ignore_errors=True)
+            with suppress(OSError):
+                self.bring_back()
             raise CheckpointError(
                 f"checkpoint {target} cannot be written: {error}. Earlier checkpoints stand; free space and --resume"
             ) from error
@@ -158,6 +162,15 @@ class CheckpointFolder:
         Raises:
             CheckpointError: it is not there, or damaged.
         """
+        folder = self._found(name)
+        try:
+            return read_checkpoint(folder)
+        except CheckpointError:
+            if (again := self._found(name)) == folder:
+                raise
+        return read_checkpoint(again)  # a run going on has pointed the name elsewhere, and dropped what it pointed to
+
+    def _found(self, name: str) -> Path:
         path = self.path / name
         is_name = Path(name).name == name and name not in ("", "..")
         if not is_name or not path.is_dir():
@@ -165,11 +178,26 @@ class CheckpointFolder:
             known = f". There are: {', '.join(names)}" if names else ", nor any other"
             where = path if is_name else f"checkpoint {name!r}"
             raise CheckpointError(f"{where} is not there: the run has saved no checkpoint of that name{known}")
-        return read_checkpoint(path.resolve())  # once: a run going on may point the name elsewhere meanwhile
+        return path.resolve()  # once: a run going on may point the name elsewhere meanwhile
 
     def exists(self) -> bool:
-        """Return whether there is a checkpoint to resume from."""
-        return (self.path / "last").is_dir()
+        """Return whether a run has saved here: also where what `last` points to is gone, or nothing points anywhere.
+
+        Raises:
+            OSError: it cannot be seen. Who took that for "nothing" would start from the beginning.
+        """
+        try:
+            names = [path.name for path in self.path.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return any(name in ("last", "best") or name.startswith("step-") for name in names)
+
+    def bring_back(self) -> None:
+        """Bring back what was moved aside for a checkpoint that did not come; only for who trains here."""
+        for replaced in self.path.glob(".step-*.replaced"):
+            target = self.path / replaced.name.removeprefix(".").removesuffix(".replaced")
+            if not target.exists():
+                replaced.rename(target)
 
     def _point(self, name: str, target: Path) -> None:
         link = self.path / f".{name}.writing"
@@ -180,9 +208,9 @@ class CheckpointFolder:
 
     def _drop_unpointed(self) -> None:
         kept = {(self.path / name).resolve() for name in ("last", "best")}
-        for folder in self.path.glob("step-*"):
+        for folder in (*self.path.glob("step-*"), *self.path.glob(".step-*")):  # the latter a kill has left
             if folder.resolve() not in kept:
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)  # some file systems keep a file that somebody reads
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -224,41 +252,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _first_sentence(error: Exception) -> str:
     """Return it without its full stop: PyTorch goes on for a paragraph. Some errors have but a key to say."""
     sentence = str(error).partition(". ")[0].rstrip(".")
-    return sentence if " " in sentence else f"{type(error).__name__} {sentence}"
-
-
-def refuse_another_training(checkpoint: Checkpoint, identity: Identity) -> None:
-    """Check that a checkpoint belongs to this recipe and this store.
-
-    Raises:
-        CheckpointError: names every recipe key that differs, or the store.
-    """
-    saved = checkpoint.identity
-    if saved.training_digest != identity.training_digest:
-        raise CheckpointError(
-            f"checkpoint {checkpoint.path} is of another recipe: {training_changes(saved.recipe, identity.recipe)}. "
-            "Resume with the recipe it was started with, or choose another --out"
-        )
-    if saved.teacher != identity.teacher:
-        raise CheckpointError(
-            f"checkpoint {checkpoint.path} was trained with another teacher: the weights behind distillation.teacher "
-            "have changed. Bring them back, or choose another --out"
-        )
-    if saved.manifest_digest != identity.manifest_digest:
-        raise CheckpointError(
-            f"checkpoint {checkpoint.path} was trained on another store (their manifests differ). "
-            "Resume with the store it was started with, or choose another --out"
-        )
-
-
-def changed_conditions(checkpoint: Checkpoint, conditions: Conditions) -> list[str]:
-    """Return one phrase per condition that differs, for a warning: the run goes on, but not bit-identically."""
-    then, now = flat(asdict(checkpoint.identity.conditions)), flat(asdict(conditions))
-    return [
-        f"{name.removeprefix('versions.')} was {then.get(name)}, is {now[name]}"
-        for name in now
-        if then.get(name) != now[name]
-    ]
+    return sentence if " " in sentence else f"{type(error).__name__} {sentence or 'while it was read'}"
 
 
 def _write(

@@ -1,36 +1,29 @@
 """Ranks: who am I, who else is there, and the few things they tell each other.
 
-Training runs one process per device, started by torchrun's own elastic launcher, with NCCL between GPUs and gloo
-between CPUs. A single process is rank 0 of 1 and talks to nobody.
+Training runs one process per device, started by `fastbot.launcher` or torchrun, with NCCL between GPUs and gloo between
+CPUs. A single process is rank 0 of 1 and talks to nobody.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from fastbot.errors import RecipeError, RunError
 from pipelines.cores import cores as cores
 
+_T = TypeVar("_T")
+
 # A rank that waits longer than this for another is waiting for a dead one; an evaluation or a checkpoint is shorter.
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)
-
-# Names a file that a stopped run's first rank makes once it has saved: the launcher sees no exit codes then.
-_FAREWELL = "FASTBOT_FAREWELL_FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +71,40 @@ class Ranks:
         """Wait until every rank is here."""
         if self.world_size > 1:
             dist.barrier()
+
+    def first_says(self, value: _T) -> _T:
+        """Return on every rank what the first one passes; every rank must call it."""
+        if self.world_size == 1:
+            return value
+        told = [value]
+        dist.broadcast_object_list(told, src=0, device=self.device)
+        return told[0]
+
+    def each_says(self, value: _T) -> list[_T]:
+        """Return what each rank passes, by rank; every rank must call it."""
+        if self.world_size == 1:
+            return [value]
+        told: list[Any] = [None] * self.world_size
+        dist.all_gather_object(told, value)
+        return told
+
+    @contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """Do something on every rank; where it fails on one, none goes on.
+
+        Raises:
+            RunError: it failed on another rank: with what that one has to say. A rank's own error stays as it is.
+        """
+        own: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            own = error
+        told = self.each_says("" if own is None else f"rank {self.rank}: {own}")
+        if own is not None:
+            raise own
+        if failed := next(filter(None, told), ""):
+            raise RunError(failed)
 
     def rows(self, values: torch.Tensor) -> torch.Tensor:
         """Return the 1-D `values` of each rank as a row (world_size, n), bit for bit; every rank must call it."""
@@ -184,58 +211,3 @@ def joined(device_name: str) -> Iterator[Ranks]:
             raise
         raise RunError(f"rank {rank} lost contact with another rank, which says why") from error
     dist.destroy_process_group()
-
-
-def under_launcher() -> bool:
-    """Return whether torchrun (ours or the user's) started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", 1)) > 1
-
-
-def launch(num_processes: int, arguments: Sequence[str]) -> int:
-    """Run `python -m fastbot ARGUMENTS` in `num_processes` ranks on this machine and wait for them.
-
-    Args:
-        num_processes: ranks.
-        arguments: as after `fastbot`.
-
-    Returns:
-        0, or the exit code of a rank that failed; that rank has said why.
-
-    Raises:
-        RunError: a rank was killed, or the run was stopped before it could save.
-    """
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=num_processes,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        run_id="fastbot",
-        max_restarts=0,
-    )
-    for name in list(logging.root.manager.loggerDict):
-        if name.startswith("torch.distributed.elastic"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # the ranks' own lines say it better
-    with tempfile.TemporaryDirectory(prefix="fastbot-") as folder:
-        os.environ[_FAREWELL] = str(Path(folder) / "stopped")
-        try:
-            elastic_launch(config, sys.executable)("-m", "fastbot", *arguments)
-        except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            if failure.exitcode > 0:
-                return int(failure.exitcode)
-            raise RunError(
-                f"rank {rank} was killed by signal {-failure.exitcode}. Go on from the last checkpoint with --resume"
-            ) from error
-        except SignalException as error:
-            if not Path(os.environ[_FAREWELL]).exists():
-                raise RunError(
-                    "the run was stopped before it could save. Go on from the last checkpoint with --resume"
-                ) from error
-    return 0
-
-
-def say_farewell() -> None:
-    """Tell the launcher, if there is one, that the run was asked to stop and has saved."""
-    if _FAREWELL in os.environ:
-        Path(os.environ[_FAREWELL]).touch()

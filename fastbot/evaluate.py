@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fastbot.distributed import Ranks
+from fastbot.evaluation.confusion import NO_CLASS, table_of
 from fastbot.losses import Loss
 from fastbot.metrics import Sums, means
 from fastbot.precision import Precision
@@ -144,12 +145,12 @@ def evaluate_label_lists(
 
     Source: ImageNet-ReaL, Beyer et al. 2020, "Are we done with ImageNet?", and `real_acc` of its reassessed-imagenet.
     """
-    right_classes = _table(label_lists).to(ranks.device)
+    right_classes = torch.from_numpy(table_of(label_lists)).to(ranks.device)
     sums = torch.zeros(3, dtype=torch.float64, device=ranks.device)
     with closing(_predictions(model, pipeline, precision, flip)) as predictions:
         for batch, logits in predictions:
             right = right_classes[upload(batch.ids, ranks.device)]
-            weight = batch.weight * (right[:, 0] != _NO_CLASS)
+            weight = batch.weight * (right[:, 0] != NO_CLASS)
             hits = (_best(logits)[:, :, None] == right[:, None, :]).any(dim=2)
             sums += torch.stack([(hits[:, 0] * weight).sum(), (hits.any(dim=1) * weight).sum(), weight.sum()])
             for observer in observers:
@@ -166,16 +167,6 @@ _MOST_PREDICTIONS = 5
 def _best(logits: torch.Tensor) -> torch.Tensor:
     """Return the best classes of each row, best first: int64 (n, 5), or as many columns as there are classes."""
     return logits.topk(min(_MOST_PREDICTIONS, logits.shape[1]), dim=1).indices
-
-
-# Fills the table of right classes where a sample has fewer than others; equals no class.
-_NO_CLASS = -1
-
-
-def _table(label_lists: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Return the lists as rows, int64 (N, longest), filled up with `_NO_CLASS`; at least one column."""
-    longest = max(1, *map(len, label_lists))
-    return torch.tensor([[*classes, *[_NO_CLASS] * (longest - len(classes))] for classes in label_lists])
 
 
 def _predictions(

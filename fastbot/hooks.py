@@ -150,27 +150,30 @@ class Save:
     ) -> None:
         self._trainer, self._run, self._identity = trainer, run, identity
         self._results, self._metrics = results, metrics
-        self._saved_step, self.saved_at = trainer.step, time.monotonic()
+        self.saved_step, self.saved_at = trainer.step, time.monotonic()
 
-    def now(self, step: int, *, best: bool = False) -> None:
-        """Write a checkpoint unless this step has one already; every rank must call it.
+    def now(self, step: int, *, best: bool = False, unevaluated: bool = False) -> None:
+        """Write a checkpoint; every rank must call it.
+
+        Args:
+            step: optimizer steps done.
+            best: whether it is the best so far.
+            unevaluated: an evaluation is due at this step, which whoever resumes makes up for.
 
         Raises:
             RunError: the loss is not finite.
             CheckpointError: it cannot be written.
         """
-        if step == self._saved_step:
-            return
         self._metrics.flush()
         with self._trainer.clock.paused():
-            state = self._trainer.state() | {"results": asdict(self._results)}
-            _check_finite(float(state["sums"].sum()), self._saved_step, step)
+            state = self._trainer.state() | {"results": asdict(self._results), "unevaluated": unevaluated}
+            _check_finite(float(state["sums"].sum()), self.saved_step, step)
             with self._trainer.averaged_statistics():
                 if self._trainer.ranks.is_first:
                     bare, average = self._trainer.bare, self._trainer.average.state_dict()
                     self._run.checkpoints.save(step, bare, state, self._identity, best=best, average=average)
             self._trainer.ranks.barrier()
-        self._saved_step, self.saved_at = step, time.monotonic()
+        self.saved_step, self.saved_at = step, time.monotonic()
 
 
 class Evaluate:
@@ -182,6 +185,7 @@ class Evaluate:
         save: called after each.
         results: updated by each.
         every: how often.
+        before: called before each with the steps done; it may raise `Stopped`.
 
     Raises (when called):
         RunError: the last evaluation's loss is nan.
@@ -196,15 +200,21 @@ class Evaluate:
         save: Save,
         results: Results,
         every: Duration,
+        before: Callable[[int], None],
     ) -> None:
         self._trainer, self._journal, self._display = trainer, journal, display
-        self._metrics, self._save, self._results = metrics, save, results
+        self._metrics, self._save, self._results, self._before = metrics, save, results, before
         self._every = max(1, every.steps(trainer.train_data.steps_per_epoch))
 
     def __call__(self, step: int) -> None:
         """Evaluate when it is time."""
         if step % self._every and step != self._trainer.total_steps:
             return
+        self._before(step)
+        self.now(step)
+
+    def now(self, step: int) -> None:
+        """Evaluate and save; every rank must call it."""
         self._metrics.flush()  # a loss that is not finite must not become the best
         with self._trainer.clock.paused():
             scores = self._trainer.evaluate()
@@ -246,9 +256,20 @@ class SaveOrStop:
     def __call__(self, step: int) -> None:
         """Ask, and save or stop."""
         stop, overdue = self._ask(step) if step - self._asked_step >= self._interval else (False, False)
-        if overdue or stop or (self._steps is not None and step % self._steps == 0):
+        due = overdue or stop or (self._steps is not None and step % self._steps == 0)
+        if due and step != self._save.saved_step:
             self._save.now(step)
         if stop and step < self._trainer.total_steps:
+            raise Stopped(step)
+
+    def before_evaluation(self, step: int) -> None:
+        """Save and leave now where somebody has asked: an evaluation may take longer than a scheduler's grace.
+
+        Args:
+            step: optimizer steps done. Whoever resumes there evaluates first.
+        """
+        if self._ask(step)[0]:
+            self._save.now(step, unevaluated=True)
             raise Stopped(step)
 
     def _ask(self, step: int) -> tuple[bool, bool]:

@@ -37,6 +37,8 @@ from pipelines.spec import DataSpec, Frozen
 
 # Tables and keys that decide nothing about the training itself.
 _RECORDS = ("name", "about", "run", "paper")
+# Where the teacher lies. Which one it is, its weights say, and a checkpoint has a digest of them.
+_TEACHER = "distillation.teacher"
 
 
 class Recipe(Frozen):
@@ -94,19 +96,27 @@ class Recipe(Frozen):
         return values
 
     def training_digest(self) -> str:
-        """Return a sha256 of all that decides the training: a resumed run must have the same."""
+        """Return a sha256 of all that decides the training: a resumed run must have the same.
+
+        Where a teacher lies is left out: its folder may move, and its weights have a digest of their own.
+        """
         content = {key: value for key, value in self.resolved().as_dict().items() if key not in _RECORDS}
+        table, _, key = _TEACHER.partition(".")
+        content[table].pop(key, None)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def training_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say which keys that decide the training differ between two recipes; nothing where none does.
 
+    Where a teacher lies is none of them, see `Recipe.training_digest`.
+
     Args:
         before, now: what `as_dict` returns of the recipes, resolved.
     """
     there, here = flat(before), flat(now)
-    return "; ".join(f"{key} is {here.get(key)}, was {there.get(key)}" for key in changed_keys(before, now))
+    keys = [key for key in changed_keys(before, now) if key != _TEACHER]
+    return "; ".join(f"{key} is {here.get(key)}, was {there.get(key)}" for key in keys)
 
 
 def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -152,6 +152,11 @@ def _with_parent(name: str) -> tuple[dict[str, Any], Set[str]]:
     written = flat(values).keys()
     if parent is None:
         return values, written
+    if not isinstance(parent, str):
+        raise RecipeError(
+            f"recipe {name}: parent is {parent!r}, and parent must be a recipe's name or a .toml path. "
+            "`fastbot recipes` lists the names"
+        )
     beside = Path(name).parent / parent  # a file's parent is named as seen from that file
     parent = str(beside) if parent.endswith(".toml") and not Path(parent).is_absolute() else parent
     base = _read(parent)

@@ -15,6 +15,7 @@ What draws and records is imported where that is done: whether a run may start i
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -27,6 +28,8 @@ from fastbot.recipe import Recipe, training_changes
 from fastbot.recipe_files import load_recipe, write_recipe
 
 Record = Mapping[str, Any]
+
+_log = logging.getLogger("fastbot")
 
 _OVERRIDES_NAME = "overrides.json"
 _OVERRIDES_LOST = "Go on without it: give all overrides again, and remove it"
@@ -90,9 +93,15 @@ class RunFolder:
         """Check that a run may start here.
 
         Raises:
-            RunError: there is a run there already and it is not to be resumed, or the folder is something else.
+            RunError: there is a run there already and it is not to be resumed, or it has ended and its checkpoints are
+                gone, or the folder is something else.
         """
         refuse_kinds(self.path, "a store", "an ablation")
+        if (self.path / "summary.json").exists() and not self.checkpoints.exists():
+            raise RunError(
+                f"{self.path} holds a run that has ended, and no checkpoint of it is in {self.checkpoints.path}. Bring "
+                "them back, or choose another --out; to train it anew, remove the folder"
+            )
         if resume or not (self.path / "recipe.toml").exists():
             return
         if not self.checkpoints.exists():
@@ -175,12 +184,19 @@ class RunFolder:
         return f"{f'it is {kind}' if kind else 'it has no recipe.toml'}. Give what was --out of `fastbot train`"
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the lines of `metrics.jsonl`; a last line cut short by a kill is left out."""
+        """Return the lines of `metrics.jsonl`.
+
+        A last line cut short by a kill is left out; so is, with a warning, one that a power cut has damaged.
+        """
         file = self.path / "metrics.jsonl"
         if not file.exists():
             return []
-        whole = file.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in whole]
+        whole = file.read_text(errors="replace").split("\n")[:-1]
+        records = list(map(_record_of, whole))
+        for number, (line, record) in enumerate(zip(whole, records, strict=True), start=1):
+            if not record:
+                _log.warning("warning: %s, line %d is damaged and left out: %.60r", file, number, line)
+        return list(filter(None, records))
 
     def finish(self, summary: Record) -> None:
         """Write `summary.json` and `curves.png`."""
@@ -205,6 +221,15 @@ class RunFolder:
             raise RunError(
                 f"{file} is damaged: {error}. Remove it; `fastbot train ... --resume` writes it again"
             ) from error
+
+
+def _record_of(line: str) -> dict[str, Any]:
+    """Return a line of `metrics.jsonl`, empty where it is none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) and "kind" in record else {}
 
 
 class Journal(Protocol):
@@ -248,7 +273,7 @@ class _FileJournal:
         self._file = file.open("a", buffering=1)
         from torch.utils.tensorboard import SummaryWriter
 
-        self._events = SummaryWriter(str(run.path), purge_step=start_step + 1 if start_step else None)
+        self._events = SummaryWriter(str(run.path), purge_step=start_step + 1)
 
     def add(self, kind: str, step: int, values: Record) -> None:
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")

@@ -6,7 +6,6 @@ which label.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from importlib import resources
 from typing import Annotated
@@ -14,7 +13,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
 from fastbot.errors import RecipeError
-from fastbot.recipe_files import recipe_names
+from fastbot.recipe_files import did_you_mean, recipe_names
 from pipelines.spec import Frozen
 
 _PACKAGED = resources.files("fastbot") / "suites"
@@ -83,8 +82,7 @@ def load_suite(name: str) -> Suite:
         RecipeError: there is no such suite, or it is not consistent.
     """
     if name not in suite_names():
-        nearest = difflib.get_close_matches(name, suite_names(), n=1, cutoff=0.5)
-        hint = f" Did you mean {nearest[0]}?" if nearest else ""
+        hint = did_you_mean(name, suite_names())
         raise RecipeError(f"there is no suite {name}.{hint} Suites: {', '.join(suite_names())}")
     return parse_suite((_PACKAGED / f"{name}.toml").read_text(), name)
 

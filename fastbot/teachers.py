@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fastbot.checkpoint import Checkpoint, read_checkpoint
 from fastbot.distillation import Normalization, Teacher
-from fastbot.errors import CheckpointError, RecipeError
+from fastbot.errors import RecipeError
 from fastbot.precision import DTYPES, Format
 from fastbot.pretrained import find_pretrained
 from fastbot.runs import RunFolder
@@ -104,16 +104,12 @@ def _from_library(name: str, class_names: tuple[str, ...]) -> _Trained:
 
 
 def _from_run(name: str, class_names: tuple[str, ...]) -> _Trained:
-    from fastbot.build import model_on  # at the top it would be a circle: build makes criteria of teachers
+    from fastbot.build import load_network  # at the top it would be a circle: build makes criteria of teachers
 
     run, checkpoint = _find(name)
     recipe = run.recipe()
     _check_class_names(name, checkpoint.identity.class_names, class_names)
-    network = model_on(recipe, len(class_names), torch.device("cpu"))
-    try:
-        network.load_state_dict(checkpoint.evaluated)
-    except RuntimeError as error:
-        raise CheckpointError(f"teacher {checkpoint.path} does not fit {recipe.model.name}: {error}") from error
+    network = load_network(recipe, checkpoint, torch.device("cpu"))
     return _Trained(network, Normalization(recipe.data.mean, recipe.data.std), str(checkpoint.path))
 
 

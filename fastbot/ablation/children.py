@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastbot import locks
@@ -80,9 +80,9 @@ class Child:
         self._process.terminate()
 
     def kill(self) -> None:
-        """End it at once, and wait until it has ended."""
+        """End it at once with all that it has started, and wait until it has ended."""
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            _kill_with_descendants(self._process.pid)
             self._process.wait()
 
     def failure(self) -> FastbotError:
@@ -96,6 +96,33 @@ class Child:
         if code == _WRONG_RECIPE:
             return RecipeError(f"{said}Put that right. If it takes other overrides, choose another --out with them")
         return RunError(f"{said}The same ablation, run again, goes on from here")
+
+
+def _kill_with_descendants(pid: int) -> None:
+    """Kill a process and all that it has started, in whatever sessions: torch's launcher gives each rank its own.
+
+    Each is halted before its children are read: it starts no more of them meanwhile, nor leaves any behind.
+    """
+    found = [pid]
+    for each in found:  # it grows
+        _signal(each, signal.SIGSTOP)
+        found += _children(each)
+    for each in found:
+        _signal(each, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with suppress(OSError):  # it has just ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):  # or a thread of it
+                found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def _signal(pid: int, what: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(pid, what)
 
 
 def _stop_with_parent() -> None:
@@ -115,6 +142,8 @@ def shared_cpus(jobs: int) -> list[list[int]]:
 @contextmanager
 def locked(folder: Path, tell: Callable[[str], None]) -> Iterator[int]:
     """Keep other ablations out of a folder, as long as this one or a training that it started lives.
+
+    Of a training in several ranks it is their launcher that counts, which ends after them, unless it is killed itself.
 
     Args:
         folder: made where it is not there.

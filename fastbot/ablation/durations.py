@@ -9,12 +9,16 @@ from fastbot.recipe import Recipe
 from fastbot.specs import Duration
 from pipelines.spec import Frozen
 
+# Of a timm_cosine, whose rate changes once an epoch.
+_WHOLE = ("schedule.warmup", "schedule.cooldown")
+
 
 def scaled_durations(recipe: Recipe, factor: float, given: Sequence[str] = ()) -> list[str]:
     """Return overrides that make a training `factor` times as long, in the same shape.
 
     Its epochs, warmup, milestones, cooldown and the epochs at which crops grow are scaled. Durations in steps stay,
-    and so does how often a run is evaluated.
+    and so does how often a run is evaluated. What must be whole epochs is rounded to them: a timm_cosine's warmup and
+    cooldown, and the epochs at which crops grow.
 
     Args:
         recipe: whose tables are of the kinds they will be.
@@ -26,7 +30,8 @@ def scaled_durations(recipe: Recipe, factor: float, given: Sequence[str] = ()) -
     """
     if factor == 1:
         return []
-    overrides = [f"{key}={_scaled(value, factor)}" for key, value in _durations(recipe)]
+    whole = _WHOLE if recipe.schedule.kind == "timm_cosine" else ()
+    overrides = [f"{key}={_scaled(value, factor, whole=key in whole)}" for key, value in _durations(recipe)]
     overrides += _size_ramp(recipe, factor)
     return [override for override in overrides if not _is_given(override.partition("=")[0], given)]
 
@@ -41,12 +46,14 @@ def _durations(table: Frozen, prefix: str = "") -> Iterator[tuple[str, Duration 
             yield from _durations(value, f"{key}.")
 
 
-def _scaled(value: Duration | tuple[Duration, ...], factor: float) -> str:
-    """Return the TOML value of a duration, or of several, times a factor."""
+def _scaled(value: Duration | tuple[Duration, ...], factor: float, *, whole: bool) -> str:
+    """Return the TOML value of a duration, or of several, times a factor; in `whole` epochs, where that is asked."""
     if isinstance(value, tuple):
-        return f"[{', '.join(_scaled(duration, factor) for duration in value)}]"
-    scaled = value.value * factor if value.unit == "epochs" else value.value
-    return json.dumps(str(Duration(value=scaled, unit=value.unit)))
+        return f"[{', '.join(_scaled(duration, factor, whole=whole) for duration in value)}]"
+    if value.unit == "steps":
+        return json.dumps(str(value))
+    scaled = value.value * factor
+    return json.dumps(str(Duration(value=round(scaled) if whole else scaled)))
 
 
 def _size_ramp(recipe: Recipe, factor: float) -> list[str]:

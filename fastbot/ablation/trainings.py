@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import warnings
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ from fastbot.ablation.durations import scaled_durations
 from fastbot.errors import RecipeError
 from fastbot.idle_keys import IdleKeyWarning
 from fastbot.recipe import Recipe
-from fastbot.recipe_files import load_recipe
+from fastbot.recipe_files import did_you_mean, load_recipe
 from fastbot.suite_files import Row, Suite
 from pipelines.spec import Frozen
 
@@ -126,10 +125,8 @@ def select_rows(suite: Suite, names: Sequence[str]) -> list[Row]:
     known = {name: row for row in suite.rows for name in (row.label, row.recipe)}
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
             labels = ", ".join(repr(row.label) for row in suite.rows)
-            raise RecipeError(f"suite {suite.name} has no row {name!r}.{hint} Rows: {labels}")
+            raise RecipeError(f"suite {suite.name} has no row {name!r}.{did_you_mean(name, [*known])} Rows: {labels}")
     return [row for row in suite.rows if not names or row.label in names or row.recipe in names]
 
 

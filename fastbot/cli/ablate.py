@@ -60,6 +60,7 @@ def ablate(
     """
     from datasets_tools.store import Store
     from fastbot.ablation.trainings import Changes, plan_trainings, select_rows
+    from fastbot.runs import refuse_kinds
     from fastbot.suite_files import load_suite
 
     chosen = load_suite(suite)
@@ -71,7 +72,7 @@ def ablate(
         raise typer.BadParameter("is needed, unless with --report-only", param_hint="--data")
     if not 0 < scale_epochs < math.inf:
         raise typer.BadParameter("must be a number above 0", param_hint="--scale-epochs")
-    _check_out(out)
+    refuse_kinds(out, "a store", "a run")
     selected = select_rows(chosen, [name.strip() for name in rows.split(",")] if rows else [])
     changes = Changes(
         overrides=tuple(overrides or ()),
@@ -110,20 +111,6 @@ def _check_nothing_else(context: typer.Context) -> None:
     if others := [name for key, name in given.items() if key not in (*_OF_A_REPORT, "overrides")] + [*overrides]:
         reported = f"reports all that is finished in --out: leave out {', '.join(others)}"
         raise typer.BadParameter(reported, param_hint="--report-only")
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a folder that is something else's.
-
-    Raises:
-        RunError: it is a run or a store.
-    """
-    from datasets_tools.store.manifest import MANIFEST_NAME
-    from fastbot.errors import RunError
-
-    for name, what in (("recipe.toml", "the run folder of a training"), (MANIFEST_NAME, "a store")):
-        if (out / name).exists():
-            raise RunError(f"{out} is {what}: it has {name}. Give --out a folder of its own")
 
 
 @dataclass(frozen=True, slots=True)

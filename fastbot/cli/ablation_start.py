@@ -8,7 +8,7 @@ import torch
 
 from datasets_tools.store import Store
 from fastbot.ablation.trainings import Training
-from fastbot.build import loss_of, optimizer_of, trained_model_on
+from fastbot.build import clip_of, loss_of, optimizer_of, schedule_of, trained_model_on
 from fastbot.errors import FastbotError, RecipeError
 from fastbot.micro_batches import build_split
 from fastbot.recipe import Recipe
@@ -21,7 +21,7 @@ _CPU = torch.device("cpu")
 
 
 def check_trainings(trainings: Sequence[Training], store: Store, world_size: int) -> None:
-    """Check, for every row once, that its trainings can be built: the plans, the model, a teacher of somebody else's.
+    """Check, for every row once, that its trainings can be built: plans, schedule, model, a teacher of somebody else's.
 
     Args:
         trainings: all of the ablation.
@@ -51,18 +51,21 @@ def _check_plans(recipe: Recipe, store: Store, world_size: int) -> None:
     EvalPlan(recipe.data, val.heights, val.widths, world_size=world_size)
     if recipe.epochs.steps(plan.steps_per_epoch) == 0:
         raise RecipeError(f"epochs is {recipe.epochs}: no step at all with {plan.steps_per_epoch} an epoch")
+    schedule_of(recipe, plan.steps_per_epoch)
     build_split(recipe.micro_batches, plan.rows, _CPU)
 
 
 def _check_network(recipe: Recipe, store: Store, world_size: int, checked: set[str]) -> None:
     """Build what is trained, unless it is among those `checked` already: large ones take a second."""
     batch = (recipe.data.global_batch_size, recipe.micro_batches)
-    network = f"{recipe.model!r} {recipe.optimizer!r} {recipe.loss!r} {batch}"
+    network = f"{recipe.model!r} {recipe.optimizer!r} {recipe.clip!r} {recipe.loss!r} {batch}"
     if network in checked:
         return
     checked.add(network)
     loss_of(recipe)
-    optimizer_of(recipe, trained_model_on(recipe, store.num_classes, _CPU, world_size))
+    model = trained_model_on(recipe, store.num_classes, _CPU, world_size)
+    optimizer_of(recipe, model)
+    clip_of(recipe, model)
 
 
 def _check_teacher(training: Training, store: Store) -> None:

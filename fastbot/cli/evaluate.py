@@ -58,6 +58,7 @@ class _Scored:
 
     checkpoint: Path
     session: Session
+    precision: str
     scores: dict[str, float]
     confusion: Confusion
 
@@ -127,8 +128,9 @@ def evaluate(
         out=out,
     )
 
-    from fastbot.distributed import joined, launch, pick_device, under_launcher  # PyTorch with it, which takes seconds
+    from fastbot.distributed import joined, pick_device  # PyTorch with it, which takes seconds
     from fastbot.evaluation.report import check_folder
+    from fastbot.launcher import launch, under_launcher
 
     if out is not None:
         check_folder(out)
@@ -142,21 +144,23 @@ def evaluate(
 
 
 def _score(asked: _Asked, ranks: Ranks) -> _Scored:
-    from fastbot.build import loss_of, precision_of
-    from fastbot.cli.scoring import check_size, load_network, memory_errors_named
+    from fastbot.build import load_network, loss_of, scoring_precision_of
+    from fastbot.cli.scoring import check_size, memory_errors_named
     from fastbot.cli.session import Session, check_classes
     from fastbot.evaluate import Predictions, evaluate_label_lists
     from fastbot.evaluate import evaluate as score
     from fastbot.evaluation.confusion import confusion_of
+    from fastbot.resuming import load_on_all
 
     recipe = asked.recipe
-    loaded = asked.run.checkpoints.load(asked.checkpoint)
+    folder = asked.run.checkpoints
+    loaded = load_on_all(folder, lambda: folder.load(asked.checkpoint), ranks)
     session = Session(recipe, asked.store, asked.backend, ranks)
     check_classes(loaded.identity.class_names, session.store)
     split = session.store.split(asked.split)
     label_lists = split.label_lists(asked.labels) if asked.labels else None
     model = load_network(recipe, loaded, ranks.device)
-    precision = precision_of(recipe, ranks.device)
+    precision = scoring_precision_of(recipe, ranks.device)
     check_size(model, asked.trained, asked.crop, precision, ranks.device)
     predictions = Predictions(len(split), session.store.num_classes, ranks.device)
     rule: dict[str, Any] = {"flip": asked.flip, "observers": [predictions]}
@@ -168,7 +172,7 @@ def _score(asked: _Asked, ranks: Ranks) -> _Scored:
             scores = evaluate_label_lists(model, data, label_lists, precision, ranks, **rule)
     right = split.labels if label_lists is None else label_lists
     confusion = confusion_of(predictions.total(ranks), right, session.store.class_names)
-    return _Scored(loaded.path, session, scores, confusion)
+    return _Scored(loaded.path, session, precision.name, scores, confusion)
 
 
 def _report(asked: _Asked, scored: _Scored, ranks: Ranks) -> None:
@@ -211,7 +215,7 @@ def _settings(asked: _Asked, scored: _Scored, ranks: Ranks) -> dict[str, Any]:
         "interpolation": spec.interpolation,
         "flip": asked.flip,
         "batch_size": spec.global_batch_size,
-        "precision": asked.recipe.precision.kind,
+        "precision": scored.precision,
         "backend": scored.session.backend.name,
         "device": ranks.device.type,
         "world_size": ranks.world_size,

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from datasets_tools.wording import rule
+from fastbot.launcher import under_launcher
 
 # Typer has it from click, or from a copy of click that it brings along: which one depends on its version.
 UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
@@ -25,7 +26,7 @@ def fail(error: Exception, code: int) -> NoReturn:
     if os.environ.get("FASTBOT_DEBUG"):
         raise error
     _print_error("\n".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())]))
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if under_launcher():
         # One of several ranks: the others may wait for this one in a collective, and leaving must not wait for them.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -118,8 +118,8 @@ def predict(
 def _load(asked: _Asked, policy: Policy, *, flip: bool) -> _Predictor:
     import torch  # which takes seconds
 
-    from fastbot.build import image_dtype_of, precision_of
-    from fastbot.cli.scoring import check_size, load_network
+    from fastbot.build import image_dtype_of, load_network, scoring_precision_of
+    from fastbot.cli.scoring import check_size
     from fastbot.distributed import cores, pick_device
     from fastbot.evaluate import FlipAveraged
     from pipelines.backends.choose import choose
@@ -128,7 +128,7 @@ def _load(asked: _Asked, policy: Policy, *, flip: bool) -> _Predictor:
     device = pick_device(asked.device)
     loaded = asked.run.checkpoints.load(asked.checkpoint)
     network = load_network(asked.recipe, loaded, device)
-    precision = precision_of(asked.recipe, device)
+    precision = scoring_precision_of(asked.recipe, device)
     check_size(network, asked.trained, asked.crop, precision, device)
     # Decoding on a GPU takes seconds to begin: not for a few pictures, unless asked for.
     decoder = choose(asked.backend, torch.device("cpu") if asked.backend == "auto" else device).name

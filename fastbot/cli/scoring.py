@@ -1,4 +1,4 @@
-"""What `eval` and `predict` share: a run's network, the crop of pictures, and the options that change it."""
+"""What `eval` and `predict` share: the crop of pictures, the options that change it, and what is said of memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from fastbot.checkpoint import Checkpoint
     from fastbot.evaluation.crop import Crop
     from fastbot.precision import Precision
     from fastbot.recipe import Recipe
@@ -86,25 +85,6 @@ def with_crop(recipe: Recipe, crop: Crop, batch_size: int) -> Recipe:
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"eval": spec})})
 
 
-def load_network(recipe: Recipe, checkpoint: Checkpoint, device: torch.device) -> nn.Module:
-    """Return the network of a checkpoint, with the weights that evaluations score, in evaluation mode.
-
-    Raises:
-        CheckpointError: the weights are not of the recipe's model.
-    """
-    from fastbot.build import model_on
-    from fastbot.errors import CheckpointError
-
-    model = model_on(recipe, len(checkpoint.identity.class_names), device)
-    try:
-        model.load_state_dict(checkpoint.evaluated)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"checkpoint {checkpoint.path} does not fit {recipe.model.name}: {error}. Was recipe.toml changed?"
-        ) from error
-    return model.eval()
-
-
 def check_size(model: nn.Module, recipe: Recipe, crop: Crop, precision: Precision, device: torch.device) -> None:
     """Try one empty picture of a size that the recipe does not have: some networks take one size only.
 
@@ -115,6 +95,7 @@ def check_size(model: nn.Module, recipe: Recipe, crop: Crop, precision: Precisio
     import torch
 
     from fastbot.errors import ModelError, RunError
+    from fastbot.models.trial import is_of_memory
 
     size = crop.spec.crop_size
     if size == recipe.data.eval.crop_size:
@@ -123,7 +104,7 @@ def check_size(model: nn.Module, recipe: Recipe, crop: Crop, precision: Precisio
         with torch.no_grad(), precision.autocast():
             model(torch.zeros(1, 3, size, size, device=device).contiguous(memory_format=torch.channels_last))
     except (RuntimeError, AssertionError, ValueError) as error:
-        if _is_of_memory(error):
+        if is_of_memory(error):
             raise RunError(f"the device has no memory for one picture of {size} px: choose a smaller --size") from error
         raise ModelError(
             f"{recipe.model.name} does not take pictures of {size} px: {error}. Choose another --size"
@@ -138,19 +119,13 @@ def memory_errors_named(batch_size: int, size: int) -> Iterator[None]:
         RunError: instead of torch's own.
     """
     from fastbot.errors import RunError
+    from fastbot.models.trial import is_of_memory
 
     try:
         yield
     except RuntimeError as error:
-        if not _is_of_memory(error):
+        if not is_of_memory(error):
             raise
         raise RunError(
             f"the device has no memory for {batch_size} pictures of {size} px at a time: choose a smaller --batch-size"
         ) from error
-
-
-def _is_of_memory(error: Exception) -> bool:
-    """Return whether PyTorch found no memory: for a CPU's it has no error of its own."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -51,8 +51,8 @@ def checked_start(recipe: str, overrides: Sequence[str], data: Path, out: Path, 
 
     Raises:
         RecipeError: there is no such recipe, or it makes no sense.
-        RunError: there is a run already, or, to be resumed, none, or one of another recipe; or a training is at work
-            there.
+        RunError: there is a run already; or, to be resumed, one of another recipe, or one whose checkpoints are gone;
+            or a training is at work there.
         StoreError: the store is missing, damaged, or lacks a split.
     """
     run = RunFolder(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from contextlib import ExitStack, closing
@@ -16,7 +15,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from fastbot.checkpoint import Identity
+    from fastbot.checkpoint import Checkpoint, Identity
     from fastbot.cli.start import Start
     from fastbot.distributed import Ranks
     from fastbot.hooks import Results
@@ -77,12 +76,13 @@ def train(
     Example: [bold]fastbot train demo --data demo/data --out demo/run data.crop_size=96[/]
     """
     from fastbot.cli.start import checked_start
+    from fastbot.launcher import TO_SAVE_S, launch, under_launcher
 
     start = checked_start(recipe, overrides or [], data, out, resume=resume)
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # once, not once a rank
+    if not under_launcher():  # once, not once a rank
         Console(markup=False, highlight=False).print(start.line(), soft_wrap=True)
 
-    from fastbot.distributed import joined, launch, under_launcher
+    from fastbot.distributed import joined
 
     if under_launcher() or nproc == 1:
         with joined(device.value) as ranks:
@@ -90,7 +90,7 @@ def train(
             run_training(start, backend.value, ranks, on_bad_image=on_bad_image.value)
         return
     _check_before_launch(start, backend.value, device.value, nproc)
-    raise typer.Exit(launch(nproc, context.obj))
+    raise typer.Exit(launch(nproc, context.obj, TO_SAVE_S))
 
 
 def _check_nproc(nproc: int, ranks: Ranks) -> None:
@@ -130,8 +130,9 @@ def run_training(start: Start, backend: str, ranks: Ranks, *, on_bad_image: OnBa
     """
     from fastbot.cli.session import Session, describe, summary_lines
     from fastbot.display import Silent, build_display
-    from fastbot.distributed import say_farewell
     from fastbot.hooks import Evaluate, ReadMetrics, Results, Save, SaveOrStop, Stopped
+    from fastbot.launcher import say_farewell
+    from fastbot.resuming import check_agreed
     from fastbot.runs import build_journal
     from fastbot.trainer import Trainer
 
@@ -150,8 +151,8 @@ def run_training(start: Start, backend: str, ranks: Ranks, *, on_bad_image: OnBa
         results = Results()
         if ranks.is_first:
             held.enter_context(run.locked())
-        notes = _restore(run, trainer, identity, results) if start.resume else []
-        ranks.barrier()  # every rank has looked at the folder before the first writes to it
+        notes, unevaluated = _restore(run, trainer, identity, results) if start.resume else ([], False)
+        check_agreed(ranks, trainer.step, identity)  # hence every rank has read before the first writes
         if ranks.is_first:
             run.create(recipe, start.overrides, resume=start.resume)
         display = build_display(console, trainer.step, trainer.total_steps) if ranks.is_first else Silent()
@@ -161,9 +162,12 @@ def run_training(start: Start, backend: str, ranks: Ranks, *, on_bad_image: OnBa
         with display, build_journal(run, trainer.step, writes=ranks.is_first) as journal:
             metrics = ReadMetrics(trainer, journal, display, recipe.run.log_every)
             save = Save(trainer, run, identity, results, metrics)
-            evaluate = Evaluate(trainer, journal, display, metrics, save, results, recipe.run.eval_every)
             save_or_stop = SaveOrStop(trainer, save, recipe.run, stop.received)
+            every, before = recipe.run.eval_every, save_or_stop.before_evaluation
+            evaluate = Evaluate(trainer, journal, display, metrics, save, results, every, before)
             try:
+                if unevaluated:
+                    evaluate.now(trainer.step)
                 trainer.fit((metrics, evaluate, save_or_stop))
             except Stopped as stopped:
                 display.say(str(stopped))
@@ -176,27 +180,35 @@ def run_training(start: Start, backend: str, ranks: Ranks, *, on_bad_image: OnBa
             summary_lines(summary, recipe, run.path, console)
 
 
-def _restore(run: RunFolder, trainer: Trainer, identity: Identity, results: Results) -> list[str]:
-    """Go back to the last checkpoint that is whole, and return what a person should know about it."""
-    from fastbot.checkpoint import changed_conditions, refuse_another_training
-    from fastbot.errors import CheckpointError
+def _restore(run: RunFolder, trainer: Trainer, identity: Identity, results: Results) -> tuple[list[str], bool]:
+    """Go back to the last checkpoint that is whole, the same on every rank.
 
-    if not run.checkpoints.exists():
-        return [f"warning: --resume: {run.path} has no checkpoint yet: starting from the beginning"]
-    notes = []
-    try:
-        checkpoint = run.checkpoints.load("last")
-    except CheckpointError as error:
-        notes.append(f"warning: {error}. Taking the best one instead")
-        checkpoint = run.checkpoints.load("best")
-    refuse_another_training(checkpoint, identity)
-    trainer.load_state(checkpoint.weights, checkpoint.average, checkpoint.state)
+    Returns:
+        what a person should know about it, and whether an evaluation is due first.
+    """
+    from fastbot.resuming import changed_conditions, load_newest, load_on_all, refuse_another_training
+
+    ranks, notes = trainer.ranks, list[str]()
+    with ranks.all_or_none():
+        exists = run.checkpoints.exists()
+    if not ranks.first_says(exists):
+        return [f"warning: --resume: {run.path} has no checkpoint yet: starting from the beginning"], False
+
+    def read() -> Checkpoint:
+        checkpoint, warnings = load_newest(run.checkpoints)
+        notes.extend(warnings)
+        return checkpoint
+
+    checkpoint = load_on_all(run.checkpoints, read, ranks)
+    with ranks.all_or_none():
+        refuse_another_training(checkpoint, identity)
+        trainer.load_state(checkpoint.weights, checkpoint.average, checkpoint.state)
     for name, value in checkpoint.state["results"].items():
         setattr(results, name, value)
     notes.append(f"going on from step {trainer.step} of {trainer.total_steps}")
     if changed := changed_conditions(checkpoint, identity.conditions):
         notes.append(f"warning: not bit-identical to an uninterrupted run: {'; '.join(changed)}")
-    return notes
+    return notes, checkpoint.state.get("unevaluated", False)  # older checkpoints do not say
 
 
 class StopSignal:

@@ -89,7 +89,7 @@ def confusion_of(
             count.
         class_names: by label.
     """
-    table = _table(right)
+    table = table_of(right)
     num_classes = len(class_names)
     hits = (predictions[:, :, None] == table[:, None, :]) & (table != NO_CLASS)[:, None, :]
     first, any_of_five = hits[:, 0].any(axis=1), hits.any(axis=(1, 2))
@@ -108,8 +108,12 @@ def confusion_of(
     )
 
 
-def _table(right: Sequence[Sequence[int]] | Integers) -> Integers:
-    """Return right classes as rows, int64 (N, longest), each class once, filled up with `NO_CLASS`."""
+def table_of(right: Sequence[Sequence[int]] | Integers) -> Integers:
+    """Return right classes as rows, int64 (N, longest), each class once, filled up with `NO_CLASS`.
+
+    Args:
+        right: as for `confusion_of`. There is at least one column.
+    """
     if isinstance(right, np.ndarray):
         return right.reshape(-1, 1)
     unique = [list(dict.fromkeys(classes)) for classes in right]

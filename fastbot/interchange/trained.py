@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastbot import __version__
-from fastbot.build import model_on
+from fastbot.build import load_network
 from fastbot.errors import CheckpointError
 from fastbot.models.inception import InceptionV3
 from fastbot.recipe import Recipe
@@ -135,14 +135,7 @@ def load_trained(run: RunFolder, checkpoint: str = "best") -> Trained:
     recipe = run.recipe()
     loaded = run.checkpoints.load(checkpoint)
     class_names = loaded.identity.class_names
-    network = model_on(recipe, len(class_names), _CPU)
-    try:
-        network.load_state_dict(loaded.evaluated)  # with an auxiliary head, where the model has one
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"checkpoint {loaded.path} does not fit {recipe.model.name}: {error}. Was recipe.toml changed?"
-        ) from error
-    network = for_evaluation(network)
+    network = for_evaluation(load_network(recipe, loaded, _CPU))
     _check_finite(network, f"checkpoint {loaded.path}")
     return Trained(network, recipe, class_names, loaded.path.name, _val_top1(run.summary(), checkpoint))
 

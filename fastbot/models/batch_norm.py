@@ -20,7 +20,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fastbot.errors import ModelError, RecipeError
 
 
-class GroupedBatchNorm2d(nn.BatchNorm2d):
+class _TrackingBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that is told what to move its running statistics by."""
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+        self.num_batches_tracked.add_(1)
+
+
+class GroupedBatchNorm2d(_TrackingBatchNorm2d):
     """Batch norm that in training normalizes over strided groups of rows, each on its own.
 
     Running statistics move by the mean over groups of their means and unbiased variances: to the average of what so
@@ -44,7 +58,7 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
         # Which is faster was measured on a CPU; a compiler makes one kernel of either, from the shorter graph.
         apart = x.device.type == "cpu" and _is_channels_last(x) and not torch.compiler.is_compiling()
         out = self._one_by_one(x, statistics) if apart else self._at_once(x, statistics)
-        self._track(statistics.mean(1))
+        self._track(*statistics.mean(1))
         return out
 
     def _at_once(self, x: Tensor, statistics: Tensor) -> Tensor:
@@ -66,16 +80,6 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
     def _normalize(self, x: Tensor, statistics: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         # With a momentum of 1, what is left in the running statistics is this batch's own.
         return functional.batch_norm(x, statistics[0], statistics[1], weight, bias, True, 1.0, self.eps)
-
-    @torch.no_grad()
-    def _track(self, statistics: Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
-        self.running_mean.lerp_(statistics[0], self.momentum)
-        self.running_var.lerp_(statistics[1], self.momentum)
-        self.num_batches_tracked.add_(1)
 
 
 def _fold_groups(x: Tensor, group_size: int, num_groups: int) -> Tensor:
@@ -145,7 +149,7 @@ def _is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
-class SyncedBatchNorm2d(nn.BatchNorm2d):
+class SyncedBatchNorm2d(_TrackingBatchNorm2d):
     """Batch norm over the rows of all ranks, through differentiable reductions of any backend, for ranks on CPUs.
 
     Every rank has the same number of rows. On CUDA `torch.nn.SyncBatchNorm` does the same in fewer kernels.
@@ -169,16 +173,6 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         self._track(mean.flatten(), variance.flatten() * (count / (count - 1)))
         scale = self.weight.view(1, -1, 1, 1) * torch.rsqrt(variance + self.eps)
         return (centred * scale + self.bias.view(1, -1, 1, 1)).to(x.dtype)
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)
-        self.num_batches_tracked.add_(1)
 
 
 def _mean_over_ranks(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whether a network takes pictures of a size, and so few at a time: tried on shapes alone, without any arithmetic."""
+"""Whether a network takes pictures of a size, and so few at a time: tried on shapes alone, where it can be."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ _LARGEST_PX = 512
 
 _REFUSALS = (RuntimeError, ValueError, AssertionError)
 
+# Of a trial that needs memory and arithmetic: a batch norm tells one from several, and no network two from many.
+_MOST_REAL_ROWS = 2
+
+
+def is_of_memory(error: Exception) -> bool:
+    """Return whether PyTorch found no memory: for a CPU's it has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
 
 def refusal_of(model: nn.Module, rows: int, size: int) -> Exception | None:
     """Return what a network raises for a batch of pictures, or None where it takes it.
@@ -21,14 +29,19 @@ def refusal_of(model: nn.Module, rows: int, size: int) -> Exception | None:
         model: in the mode to try; left as it is.
         rows: pictures in the batch.
         size: of their sides, in pixels.
+
+    Raises:
+        RuntimeError: the device has no memory for two pictures; that is PyTorch's own error, see `is_of_memory`.
     """
     try:
         _run(model, rows, size, torch.device("meta"))
     except _REFUSALS:
         # Some networks read values, which the meta device has none of: what it cannot do is no refusal yet.
         try:
-            _run(copy.deepcopy(model), rows, size, next(model.parameters()).device)
+            _run(copy.deepcopy(model), min(rows, _MOST_REAL_ROWS), size, next(model.parameters()).device)
         except _REFUSALS as error:
+            if is_of_memory(error):
+                raise
             return error
     return None
 

@@ -116,7 +116,7 @@ def wait_for_step(run: Path, step: int, timeout_s: float = 300) -> None:
         (["table6", "--jobs", "0"], 2, "--jobs"),
         (["table6", "--scale-epochs", "0"], 2, "--scale-epochs"),
         (["table6", "--scale-epochs", "nan"], 2, "--scale-epochs"),
-        (["table6", "--rows", "cosine decay"], 2, "has no row 'cosine decay'. Did you mean '+ cosine decay'?"),
+        (["table6", "--rows", "cosine decay"], 2, "has no row 'cosine decay'. Did you mean + cosine decay?"),
         (["table6", "seed=1"], 2, "an ablation sets seed itself"),
         (["table6", "model.nmae=x"], 2, "model.nmae is not a recipe key"),
         (["table4", "--teacher", "epochs=1"], 2, "suite table4 has no teachers"),
@@ -126,6 +126,9 @@ def wait_for_step(run: Path, step: int, timeout_s: float = 300) -> None:
         (["table6", "--nproc", "7", *FITS], 2, "7 ranks cannot share out a global_batch_size of 24"),
         (["table6", "micro_batches=5", *FITS], 2, "micro_batches is 5"),
         (["table6", 'epochs="0.1 epochs"', *FITS], 2, "no step at all"),
+        (["table6", "schedule.warmup=121", *FITS], 2, "schedule.warmup is 363 of 360 steps"),
+        (["table6", "schedule.warmup=31", "--rows", "Efficient", FITS[0]], 2, "Found for training Efficient, seed 0"),
+        (["table5", "clip={kind='agc'}", "model.name=torchvision:squeezenet1_1", FITS[0]], 2, "classifier"),
         (["table5", "distillation={kind='teacher', teacher='nowhere'}", FITS[0]], 2, "nowhere is not there"),
         (["table5", "data.order={kind='weighted', weights=[1, 2]}", FITS[0]], 2, "order.weights has 2 numbers"),
     ],
@@ -181,8 +184,8 @@ def test_runs_and_stores_are_no_place_for_an_ablation(
 ) -> None:
     (tmp_path / name).write_text("")
     said = error(capsys, 1, *ablate(store_path, tmp_path))
-    assert f"{tmp_path} is " in said
-    assert f"it has {name}. Give --out a folder of its own" in said
+    what = {"recipe.toml": "a run", "manifest.json": "a store"}[name]
+    assert f"{tmp_path} is {what}: nothing else is written into it. Choose another --out" in said
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 

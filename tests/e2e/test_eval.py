@@ -173,6 +173,32 @@ def test_another_crop_and_flips_are_scored_and_reported(
     assert (tmp_path / "out" / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_was_trained_in_fp16_is_scored_in_fp32_on_a_cpu(
+    capsys: pytest.CaptureFixture[str], run: Path, data: Path, tmp_path: Path
+) -> None:
+    """Which `eval` says in its report, and has nothing to warn of; so has `predict`."""
+    other = tmp_path / "run"
+    shutil.copytree(run, other, symlinks=True)
+    recipe = (other / "recipe.toml").read_text()
+    (other / "recipe.toml").write_text(recipe.replace('[precision]\nkind = "fp32"', '[precision]\nkind = "fp16"'))
+    assert RunFolder(other).recipe().precision.kind == "fp16"
+    picture_file = tmp_path / "picture.jpg"
+    Image.fromarray(load(PHOTOGRAPHS[0])[:SIZE, :SIZE]).save(picture_file)
+    told, reports = [], []
+    for number, each in enumerate((run, other)):
+        out = tmp_path / f"out{number}"
+        assert command("eval", each, "--data", data, "--backend", "torch", "--device", "cpu", "--out", out) == 0
+        reports.append(json.loads((out / "scores.json").read_text()))
+        assert "fp16" not in capsys.readouterr().err
+        assert command("predict", each, picture_file, "--backend", "torch", "--device", "cpu") == 0
+        printed = capsys.readouterr()
+        assert "fp16" not in printed.err
+        told.append(printed.out)
+    assert [report["precision"] for report in reports] == ["fp32", "fp32"]
+    assert reports[1]["scores"] == reports[0]["scores"]
+    assert told[1] == told[0]
+
+
 def test_the_recipe_says_whether_flips_are_averaged(
     capsys: pytest.CaptureFixture[str], run: Path, data: Path, tmp_path: Path
 ) -> None:

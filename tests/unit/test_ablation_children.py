@@ -70,6 +70,31 @@ def test_a_training_is_asked_to_stop_and_killed(tmp_path: Path) -> None:
             child.kill()  # of what has ended is nothing
 
 
+def test_what_a_training_has_started_in_sessions_of_its_own_is_killed_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch's launcher starts ranks, and a rank may start something as well."""
+    launcher = tmp_path / "launcher"
+    launcher.write_text(
+        "#!/bin/sh\nsetsid sh -c 'setsid sleep 300 & echo started $$ $!; wait' &\necho started $$\nwait\n"
+    )
+    launcher.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(launcher))
+    with locked(tmp_path, never) as lock:
+        child = Child(training(tmp_path), ["--data", "x"], [min(os.sched_getaffinity(0))], lock)
+        wait_for(lambda: child.log.read_text().count("started") == 2)
+        lines = child.log.read_text().splitlines()
+        started = [int(word) for line in lines if line.startswith("started") for word in line.split()[1:]]
+        assert len({os.getsid(process) for process in started}) == len(started) == 3
+        child.kill()
+        try:
+            wait_for(lambda: not any(map(is_running, started)), timeout_s=10)
+        finally:
+            for process in filter(is_running, started):
+                os.kill(process, signal.SIGKILL)
+    assert "was ended by SIGKILL" in str(child.failure())
+
+
 def test_a_folder_is_locked_as_long_as_a_process_that_has_the_descriptor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

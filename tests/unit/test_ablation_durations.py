@@ -41,7 +41,26 @@ def test_timms_cooldown_is_scaled_too() -> None:
     schedule = scaled("rsb-a2", 0.5).schedule
     before = load_recipe("rsb-a2").schedule
     assert schedule.kind == before.kind == "timm_cosine"
-    assert (schedule.cooldown.value, schedule.warmup.value) == (before.cooldown.value / 2, before.warmup.value / 2)
+    assert (before.cooldown.value, before.warmup.value) == (0, 5)
+    assert (schedule.cooldown.value, schedule.warmup.value) == (0, 2)
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if load_recipe(name).schedule.kind == "timm_cosine"])
+@pytest.mark.parametrize("factor", [0.1, 0.33, 0.02])
+def test_timms_warmup_and_cooldown_are_whole_epochs(name: str, factor: float) -> None:
+    """Its rate changes once an epoch, and it takes nothing else."""
+    before = scaled(name, 1.0, 'schedule.cooldown="10 epochs"')
+    recipe = load_recipe(name, ["schedule.cooldown=10", *scaled_durations(before, factor)])
+    assert recipe.schedule.kind == "timm_cosine"
+    assert (recipe.schedule.warmup.value, recipe.schedule.cooldown.value) == (round(5 * factor), round(10 * factor))
+    assert recipe.epochs.value == pytest.approx(before.epochs.value * factor)
+    rate = build_schedule(recipe.schedule, 1.0, recipe.epochs, 40)
+    assert 0 < rate(0) <= 1
+
+
+def test_timms_warmup_in_steps_stays() -> None:
+    recipe = load_recipe("rsb-a3", ['schedule.warmup="40 steps"'])
+    assert 'schedule.warmup="40 steps"' in scaled_durations(recipe, 0.1)
 
 
 def test_the_ratio_of_120_to_200_epochs_is_kept() -> None:

@@ -14,6 +14,7 @@ from fastbot.errors import RunError
 from fastbot.recipe_files import load_recipe, write_recipe
 from fastbot.suite_files import load_suite
 
+ROOT = Path(__file__).parents[2]
 ROWS = ("Efficient", "+ cosine decay")
 
 
@@ -73,6 +74,27 @@ def test_a_run_of_another_recipe_or_store_is_refused(tmp_path: Path) -> None:
     (training.folder / "recipe.toml").write_text(write_recipe(recipe))
     with pytest.raises(RunError, match=r"another recipe than that of Efficient, seed 0: epochs is 120 .*, was 7"):
         read_run(training, STORE.digest, "here")
+
+
+def test_a_folder_that_was_moved_holds_the_same_trainings(tmp_path: Path) -> None:
+    """Their recipes name teachers where those were."""
+    suite = load_suite("table6")
+    row = select_rows(suite, ["+ distill w/o mixup"])
+    made, asked_now = (plan_trainings(suite, row, 1, Changes(), tmp_path / name)[1] for name in ("old", "new"))
+    finish(made)
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert made.recipe.distillation != asked_now.recipe.distillation
+    assert read_run(asked_now, STORE.digest, "here") is not None
+
+
+def test_committed_results_are_of_the_recipes_that_there_are() -> None:
+    """So the digest of a recipe without a teacher is still what it was when they were made."""
+    made = Ablation.model_validate_json((ROOT / "docs/results/fashion-table6.json").read_bytes())
+    suite = load_suite(made.suite)
+    now = asked_for(suite, made.changes, made.store, suite.rows, made)
+    digests = {row.recipe: row.digest for row in now.every if row.teacher is None}
+    assert len(digests) == 6
+    assert digests == {row.recipe: row.digest for row in made.every if row.teacher is None}
 
 
 def test_a_run_whose_checkpoint_is_gone_is_named(tmp_path: Path) -> None:

@@ -153,5 +153,5 @@ def test_rows_by_label_or_recipe_in_the_suites_order() -> None:
 
 
 def test_an_unknown_row_names_the_nearest() -> None:
-    with pytest.raises(RecipeError, match=r"table6 has no row '\+ cosine'\. Did you mean '\+ cosine decay'\? Rows: "):
+    with pytest.raises(RecipeError, match=r"table6 has no row '\+ cosine'\. Did you mean \+ cosine decay\? Rows: "):
         select_rows(load_suite("table6"), ["+ cosine"])

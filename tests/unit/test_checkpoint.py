@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import resource
 import signal
 from pathlib import Path
@@ -11,9 +12,10 @@ import torch
 from torch import nn
 
 from fastbot import checkpoint as module
-from fastbot.checkpoint import CheckpointFolder, Conditions, Identity, changed_conditions, refuse_another_training
+from fastbot.checkpoint import Checkpoint, CheckpointFolder, Conditions, Identity
 from fastbot.errors import CheckpointError
 from fastbot.recipe_files import load_recipe
+from fastbot.resuming import changed_conditions, load_newest, refuse_another_training
 
 CONDITIONS = Conditions({"torch": "2"}, num_threads=2, world_size=1, device="cpu", backend="torch")
 
@@ -159,6 +161,80 @@ def test_nothing_to_resume_from(tmp_path: Path) -> None:
     assert not folder.exists()
     with pytest.raises(CheckpointError, match="has saved no checkpoint of that name, nor any other$"):
         folder.load()
+
+
+@pytest.mark.parametrize("left", ["last", "best", "step-00000003"])
+def test_whatever_is_left_of_a_checkpoint_says_that_the_run_has_saved(left: str, tmp_path: Path) -> None:
+    (tmp_path / left).symlink_to("gone")
+    assert CheckpointFolder(tmp_path).exists()
+
+
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    CheckpointFolder(tmp_path).save(1, model(), {"step": 1}, identity(), best=False)
+
+    def stale(*arguments: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "listdir", stale)
+    with pytest.raises(OSError, match="Stale"):
+        CheckpointFolder(tmp_path).exists()
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_kill_while_a_step_is_saved_again_loses_neither(
+    renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the folder that `last` points to is moved aside, after that, and when the new one is there."""
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, model(1), {"step": 1}, identity(), best=True)
+    folder.save(2, model(2), {"step": 2}, identity(), best=False)
+    original, done = Path.rename, []
+
+    def kill(path: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(path)
+        return original(path, target)
+
+    monkeypatch.setattr(Path, "rename", kill)
+    monkeypatch.setattr(CheckpointFolder, "_point", lambda *arguments: kill(*arguments[:2]))
+    with pytest.raises(KeyboardInterrupt):
+        folder.save(2, model(2), {"step": 2}, identity(), best=True)
+    monkeypatch.undo()
+    assert folder.exists()
+    checkpoint, warnings = load_newest(folder)
+    assert (checkpoint.state["step"], warnings) == (2, [])
+    folder.save(3, model(3), {"step": 3}, identity(), best=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "last", "step-00000001", "step-00000003"]
+
+
+def test_a_reader_that_a_save_overtakes_reads_the_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, model(1), {"step": 1}, identity(), best=False)
+    original, read = module.read_checkpoint, []
+
+    def overtaken(path: Path) -> Checkpoint:
+        read.append(path.name)
+        if len(read) == 1:
+            folder.save(2, model(2), {"step": 2}, identity(), best=False)  # drops step 1
+        return original(path)
+
+    monkeypatch.setattr(module, "read_checkpoint", overtaken)
+    assert folder.load("last").state["step"] == 2
+    assert read == ["step-00000001", "step-00000002"]
+
+
+def test_what_cannot_be_dropped_does_not_end_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS keeps a file that somebody reads under another name: the folder is not empty, and stays."""
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, model(), {"step": 1}, identity(), best=False)
+
+    def not_empty(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(os, "rmdir", not_empty)
+    folder.save(2, model(), {"step": 2}, identity(), best=False)
+    assert folder.load().state["step"] == 2
 
 
 def test_an_unknown_name_is_told_with_those_that_are_there(tmp_path: Path) -> None:

@@ -12,6 +12,11 @@ from fastbot.distributed import joined, pick_device
 from fastbot.errors import RunError
 
 
+def _fail_on(failing: int, rank: int) -> None:
+    if rank == failing:
+        raise OSError("no disk")
+
+
 def _rank(rank: int, store: str, results: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store}
@@ -28,7 +33,14 @@ def _rank(rank: int, store: str, results: str) -> None:
             "sum": ranks.sum(torch.tensor([1.0 + rank])),
             "max": ranks.max(torch.tensor([1.0 + rank, 5.0 - rank])),
             "union": torch.tensor(ranks.union([4, 1 + rank], 6)),
+            "first": torch.tensor(ranks.first_says([rank + 7])),
+            "each": torch.tensor(ranks.each_says(rank + 7)),
         }
+        with ranks.all_or_none():
+            pass
+        failure, said = [(RunError, "^rank 1: no disk$"), (OSError, "^no disk$")][rank]
+        with pytest.raises(failure, match=said), ranks.all_or_none():
+            _fail_on(1, rank)
         torch.save(found, Path(results) / f"{rank}.pt")
 
 
@@ -43,6 +55,8 @@ def test_two_ranks_average_sum_and_agree(tmp_path: Path, unused_port: int) -> No
         assert found["sum"].item() == 3
         assert found["max"].tolist() == [2, 5]
         assert found["union"].tolist() == [1, 2, 4]
+        assert found["first"].tolist() == [7]
+        assert found["each"].tolist() == [7, 8]
 
 
 @pytest.fixture
@@ -62,6 +76,9 @@ def test_a_single_process_needs_nobody() -> None:
         assert ranks.union([3, 1, 3], 4) == [1, 3]
         assert ranks.union([], 4) == []
         ranks.barrier()
+        assert (ranks.first_says("a"), ranks.each_says("a")) == ("a", ["a"])
+        with pytest.raises(OSError, match="^no disk$"), ranks.all_or_none():
+            raise OSError("no disk")
         assert torch.get_num_threads() == len(os.sched_getaffinity(0))
 
 

@@ -23,6 +23,7 @@ from fastbot.trainer import Trainer
 from pipelines.batch import Batch
 from pipelines.pipeline import Pipeline
 
+SCORES = {"loss": 1.0, "top1": 0.5, "top5": 0.5}
 IDENTITY = Identity("digest", "manifest", {}, ("a",), Conditions({}, 1, 1, "cpu", "synthetic"))
 
 
@@ -35,8 +36,9 @@ def train(store: Store, file: Path, folder: Path, *overrides: str, stop_after: i
     with build_journal(run, 0, writes=True) as journal:
         metrics = ReadMetrics(trainer, journal, Silent(), recipe.run.log_every)
         save = Save(trainer, run, IDENTITY, results, metrics)
-        evaluate = Evaluate(trainer, journal, Silent(), metrics, save, results, recipe.run.eval_every)
         stop = SaveOrStop(trainer, save, recipe.run, lambda: stop_after is not None and trainer.step >= stop_after)
+        every, before = recipe.run.eval_every, stop.before_evaluation
+        evaluate = Evaluate(trainer, journal, Silent(), metrics, save, results, every, before)
         trainer.fit((metrics, evaluate, stop))
     return run
 
@@ -75,6 +77,36 @@ def test_a_stop_loses_no_reading(store: Store, tiny_recipe: Path, tmp_path: Path
     assert train_steps(run) == [3]
     assert run.checkpoints.load().state["step"] == 3
     assert run.checkpoints.load().state["sums"].sum() == 0
+
+
+@pytest.mark.parametrize("step", [4, 8])  # the last step too: whoever resumes evaluates, and is done
+def test_a_stop_is_not_kept_waiting_by_an_evaluation(
+    step: int, store: Store, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated = []
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: evaluated.append(self.step) or SCORES)
+    with pytest.raises(Stopped, match=f"stopped at step {step};"):
+        train(store, tiny_recipe, tmp_path / "run", stop_after=step)
+    assert step not in evaluated
+    state = RunFolder(tmp_path / "run").checkpoints.load().state
+    assert (state["step"], state["unevaluated"]) == (step, True)
+
+
+def test_an_evaluation_made_up_for_is_saved_at_the_same_step(store: Store, tiny_recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        train(store, tiny_recipe, tmp_path / "run", stop_after=4)
+    run, recipe = RunFolder(tmp_path / "run"), load_recipe(str(tiny_recipe)).resolved()
+    trainer, results = Trainer(recipe, *pipelines(store, recipe), store.num_classes, ALONE), Results()
+    saved = run.checkpoints.load()
+    trainer.load_state(saved.weights, saved.average, saved.state)
+    with build_journal(run, trainer.step, writes=True) as journal:
+        metrics = ReadMetrics(trainer, journal, Silent(), recipe.run.log_every)
+        save = Save(trainer, run, IDENTITY, results, metrics)
+        every, nobody = recipe.run.eval_every, SaveOrStop(trainer, save, recipe.run, lambda: False)
+        Evaluate(trainer, journal, Silent(), metrics, save, results, every, nobody.before_evaluation).now(trainer.step)
+    best = run.checkpoints.load("best").state
+    assert (best["step"], best["unevaluated"], best["results"]["top1"]) == (4, False, results.top1)
+    assert [record["step"] for record in run.records() if record["kind"] == "eval"] == [4]
 
 
 def test_a_stop_between_readings_keeps_the_sums(store: Store, tiny_recipe: Path, tmp_path: Path) -> None:

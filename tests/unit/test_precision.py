@@ -8,7 +8,7 @@ import torch
 from dispatched import Operations
 from torch import nn
 
-from fastbot.build import precision_of
+from fastbot.build import precision_of, scoring_precision_of
 from fastbot.errors import RecipeError
 from fastbot.losses import CrossEntropy
 from fastbot.models.registry import build_model
@@ -175,3 +175,18 @@ def test_fp16_on_a_cpu_is_warned_of() -> None:
     recipe = load_recipe("demo", ["precision.kind=fp16"])
     with pytest.warns(UserWarning, match=r"fp16 on a CPU.*precision\.kind=fp32"):
         precision_of(recipe, CPU)
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "scored_in"),
+    [
+        ("fp16", "cpu", "fp32"),
+        ("bf16", "cpu", "bf16"),
+        ("fp32", "cpu", "fp32"),
+        pytest.param("fp16", "cuda", "fp16", marks=pytest.mark.gpu),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_network_is_scored_as_it_was_trained_but_of_fp16_on_a_cpu(kind: str, device: str, scored_in: str) -> None:
+    recipe = load_recipe("demo", [f"precision.kind={kind}"])
+    assert scoring_precision_of(recipe, torch.device(device)).name == scored_in

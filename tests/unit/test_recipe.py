@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbot.errors import RecipeError
-from fastbot.recipe import Recipe
-from fastbot.recipe_files import load_recipe, recipe_names, write_recipe
+from fastbot.recipe import Recipe, training_changes
+from fastbot.recipe_files import load_recipe, recipe_names, unpublished_keys, write_recipe
 from fastbot.specs import Duration
 
 
@@ -203,6 +203,30 @@ def test_a_parent_is_inherited_from_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert (recipe.name, recipe.data.crop_size, recipe.data.global_batch_size) == ("child", 192, 256)
     with pytest.raises(RecipeError, match="has a parent itself"):
         load_recipe(str(grandchild))
+
+
+@pytest.mark.parametrize("parent", ["3", "true", "['demo']", "{ name = 'demo' }"])
+def test_a_parent_that_is_no_name_is_refused(parent: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'parent = {parent}\nname = "mine"\nabout = "x"\n')
+    message = r"mine\.toml: parent is .*, and parent must be a recipe's name or a \.toml path"
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(str(file))
+
+
+def test_where_a_teacher_lies_decides_no_training() -> None:
+    """Which one it is, the digest of its weights says."""
+    here, moved, softer = (
+        load_recipe("bot-resnet50d-distill", overrides).resolved()
+        for overrides in ([], ["distillation.teacher=elsewhere"], ["distillation.temperature=4"])
+    )
+    assert moved.training_digest() == here.training_digest() != softer.training_digest()
+    assert here.training_digest() != load_recipe("bot-resnet50d-distill", ["distillation.kind=none"]).training_digest()
+    assert training_changes(here.as_dict(), moved.as_dict()) == ""
+    assert training_changes(here.as_dict(), softer.as_dict()) == "distillation.temperature is 4.0, was 20.0"
+    taught = load_recipe("demo", ["distillation={kind='teacher', teacher='x'}"]).resolved()
+    assert "distillation.kind is teacher, was none" in training_changes(load_recipe("demo").as_dict(), taught.as_dict())
+    assert "distillation.teacher" in unpublished_keys(moved), "another teacher is another experiment than the paper's"
 
 
 def test_what_decides_the_training_decides_the_digest() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def test_an_existing_run_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="already holds a run. Continue it with --resume, or choose another --out"):
         run.create(load_recipe("bot-baseline"), [], resume=False)
     assert run.recipe().name == "demo"
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_run_that_has_ended_and_lost_its_checkpoints_is_not_begun_anew(resume: bool, tmp_path: Path) -> None:
+    run = created(tmp_path / "run")
+    run.check_free(resume=True)  # nothing was saved yet
+    (run.path / "summary.json").write_text("{}")
+    with pytest.raises(RunError, match=r"holds a run that has ended, and no checkpoint of it .* Bring them back, or"):
+        run.check_free(resume=resume)
+    run.checkpoints.path.mkdir()
+    (run.checkpoints.path / "last").symlink_to("step-00000007")  # there was one: loading says what is wrong
+    run.check_free(resume=True)
 
 
 def test_a_training_keeps_others_out_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +156,37 @@ def test_resuming_drops_what_the_killed_run_wrote_after_its_checkpoint(tmp_path:
     with build_journal(run, 2, writes=True) as journal:
         journal.add("train", 3, {"loss": 30})
     assert [record["loss"] for record in run.records()] == [1, 2, 30]
+
+
+@pytest.mark.parametrize("damage", ['{"kind": "train", "st', "\0" * 40, "\x80\xff", "3", "", '{"loss": 1}'])
+def test_a_line_that_a_power_cut_damaged_is_named_and_left_out(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = created(tmp_path)
+    lines = ['{"kind": "train", "step": 1, "loss": 1}', damage, '{"kind": "train", "step": 2, "loss": 2}', ""]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines), encoding="latin-1")
+    with build_journal(run, 2, writes=True) as journal:
+        journal.add("train", 3, {"loss": 3})
+    assert re.search(r"warning: .*metrics\.jsonl, line 2 is damaged and left out", caplog.text)
+    caplog.clear()
+    assert [record["step"] for record in run.records()] == [1, 2, 3]
+    assert not caplog.text  # said once
+
+
+@pytest.mark.parametrize("saved_step", [0, 1])
+def test_curves_of_a_killed_continuation_are_purged(saved_step: int, tmp_path: Path) -> None:
+    """What TensorBoard shows of a run that was killed at step 5 and went on from a checkpoint or the start, to 3."""
+    run = created(tmp_path)
+    for start_step, end_step, loss in ((0, 5, 10.0), (saved_step, 3, 20.0)):
+        with build_journal(run, start_step, writes=True) as journal:
+            for step in range(start_step + 1, end_step + 1):
+                journal.add("train", step, {"loss": loss})
+        (file,) = tmp_path.glob("events.out.tfevents.*.*")
+        file.rename(tmp_path / f"events.out.tfevents.{6 - end_step}")  # TensorBoard reads them in the names' order
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    shown = {event.step: event.value for event in events.Scalars("train/loss")}
+    assert shown == {step: 10.0 if step <= saved_step else 20.0 for step in (1, 2, 3)}
 
 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:

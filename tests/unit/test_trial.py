@@ -67,6 +67,38 @@ class ReadsValues(nn.Module):
         return out
 
 
+class Remembering(ReadsValues):
+    """Keeps what it was shown, and has no memory for more pictures than there may be."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+        self.shown: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.shown.append(len(images))
+        if len(images) > self._most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(images)
+
+    def __deepcopy__(self, memo: object) -> Remembering:
+        copied = Remembering(self._most)
+        copied.shown = self.shown
+        return copied
+
+
+@pytest.mark.parametrize(("rows", "tried"), [(1, 1), (2, 2), (2048, 2)])
+def test_what_needs_memory_is_tried_with_two_pictures_at_most(rows: int, tried: int) -> None:
+    model = Remembering(most=rows)
+    assert refusal_of(model, rows, 8) is None
+    assert model.shown == [rows, tried], "of shapes, and then really"
+
+
+def test_no_memory_is_no_refusal() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        refusal_of(Remembering(most=0), 2, 8)
+
+
 def test_what_shapes_cannot_tell_is_tried_on_a_copy() -> None:
     model = ReadsValues()
     assert refusal_of(model, 2, 8) is None
