@@ -112,7 +112,8 @@ def _check_before_launch(start: Start, backend: str, device: str, nproc: int) ->
     from fastbot.distributed import joined, pick_device
 
     pick_device(device, nproc - 1)
-    with joined(device) as alone:
+    # On a CPU: this process lives as long as the run, and what it once has of a GPU's memory the first rank lacks.
+    with joined("cpu") as alone:
         ranks = replace(alone, world_size=nproc, local_world_size=nproc)
         session = Session(start.recipe, start.store, backend, ranks)
         for pipeline in session.open_train(), session.open_eval():
