@@ -16,6 +16,8 @@ from rich.console import Console
 from benchmarks.processes import orphans_ended, run_whole
 from benchmarks.profiles import STORE, Rung
 
+# How a command ended that ended well.
+DONE = "done"
 # Lines of a failed rung's log that are shown at once.
 _SHOWN_LINES = 12
 # The hardware threads of one core, as "3,11" or "6-7".
@@ -54,7 +56,7 @@ class Climb:
             self.file(rung).unlink(missing_ok=True)
             self.log(rung.title).unlink(missing_ok=True)
 
-    def run(self, rung: Rung, data: Path | None, later_s: float = 0.0) -> bool:
+    def run(self, rung: Rung, data: Path | None, later_s: float = 0.0) -> str:
         """Run a rung, and say how it ended.
 
         Args:
@@ -63,23 +65,21 @@ class Climb:
             later_s: what the limits of the rungs after it come to.
 
         Returns:
-            Whether it ended well.
+            `DONE`, or what became of it.
         """
-        if rung.needs_store and data is None:
-            self.console.print(f"{rung.title}: not run, there is no store")
-            return False
         seconds = _limit(rung, later_s, self.deadline - time.monotonic())
-        if seconds < _LEAST_S:
-            self.console.print(f"{rung.title}: not run, the time is over")
-            return False
+        if (no_store := rung.needs_store and data is None) or seconds < _LEAST_S:
+            ended = f"not run, {'there is no store' if no_store else 'the time is over'}"
+            self.console.print(f"{rung.title}: {ended}")
+            return ended
         words = [str(data) if word == STORE else word for word in rung.command.split()]
         words += ["--json", str(self.file(rung))]
         began = time.monotonic()
         ended = self.ended(words, rung.title, seconds, _on_cores(rung.cores))
         self.console.print(f"{rung.title}: {ended}, {time.monotonic() - began:.0f} s")
-        if ended != "done":
+        if ended != DONE:
             self.console.print("\n".join(self.log(rung.title).read_text(errors="replace").splitlines()[-_SHOWN_LINES:]))
-        return ended == "done"
+        return ended
 
     def ended(self, words: Sequence[str], name: str, seconds: float, before: Sequence[str] = ()) -> str:
         """Run a command of the suite, and return how it ended.
@@ -102,7 +102,7 @@ class Climb:
                 code = run_whole(command, seconds, output=output, environment=_environment(folder))
             except subprocess.TimeoutExpired:
                 return f"ended after its limit of {seconds:.0f} s"
-        return "done" if code == 0 else f"failed with exit code {code}"
+        return DONE if code == 0 else f"failed with exit code {code}"
 
 
 def _limit(rung: Rung, later_s: float, left_s: float) -> float:

@@ -18,7 +18,7 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks.climbing import Climb
+from benchmarks.climbing import DONE, Climb
 from benchmarks.corpora.corpus import STATISTICS_NAME
 from benchmarks.lines import load
 from benchmarks.pages.report import write_report
@@ -53,23 +53,30 @@ def run(
         RunError: a name is of no rung.
         StoreError: `data` is needed, and is no store.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"--out {out}: no folder can be made there: {error}. Give another one") from error
     known = [rung for rung in RUNGS[profile] if _can_run(rung)]
     start = _start(known, begin_with)
     rungs = _chosen(known[start:], names)
     needs_store = any(rung.needs_store for rung in rungs)
-    if needs_store and data is not None:
+    if data is not None:
         Store(data)
     climb = Climb(out, time.monotonic() + 60 * minutes, Console(highlight=False, markup=False, soft_wrap=True))
     climb.clear(rungs)
+    endings = {rung.title: "not run, interrupted" for rung in rungs}
     try:
         with _store(data, profile, climb, is_needed=needs_store) as store:
-            later_s = [sum(other.limit_s for other in rungs[place:]) for place in range(1, 1 + len(rungs))]
-            return [rung.title for rung, after in zip(rungs, later_s, strict=True) if not climb.run(rung, store, after)]
+            for place, rung in enumerate(rungs, start=1):
+                endings[rung.title] = "interrupted"
+                endings[rung.title] = climb.run(rung, store, sum(other.limit_s for other in rungs[place:]))
+        return [title for title, ending in endings.items() if ending != DONE]
     except (KeyboardInterrupt, SystemExit):
         climb.console.print("interrupted: the running rung was ended, and no other is begun")
         raise
     finally:
-        _report([*known[:start], *rungs], climb)
+        _report([*known[:start], *rungs], climb, [f"{title}: {end}" for title, end in endings.items() if end != DONE])
 
 
 def _can_run(rung: Rung) -> bool:
@@ -112,8 +119,8 @@ def _store(data: Path | None, profile: Profile, climb: Climb, *, is_needed: bool
         yield store if is_made else None
 
 
-def _report(rungs: Sequence[Rung], climb: Climb) -> None:
-    """Report on all that was measured, of rungs that were ended, too."""
+def _report(rungs: Sequence[Rung], climb: Climb, endings: Sequence[str]) -> None:
+    """Report on all that was measured, of rungs that were ended, too, and on how those ended."""
     files = []
     for file in map(climb.file, rungs):
         if not file.is_file():
@@ -125,7 +132,7 @@ def _report(rungs: Sequence[Rung], climb: Climb) -> None:
         else:
             files.append(file)
     if files:
-        write_report(files, climb.out)
+        write_report(files, climb.out, endings)
         climb.console.print(f"report: {climb.out / 'report.html'}")
 
 
@@ -139,7 +146,7 @@ def command(
     minutes: Annotated[
         float | None, typer.Option(min=0.1, help="After which no rung goes on; more than usual is shared out.")
     ] = None,
-    rung: Annotated[list[str] | None, typer.Option(help="Only this one; repeat for more.")] = None,
+    rung: Annotated[list[str] | None, typer.Option(help="Only this one; repeat for more, in any order.")] = None,
     begin_with: Annotated[
         str, typer.Option("--from", metavar="RUNG", help="Go on with a former call's OUT: begin with this rung.")
     ] = "",
@@ -159,4 +166,8 @@ def command(
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
     if failed:
-        raise RunError(f"{', '.join(failed)} did not end well: see {out / 'logs'}")
+        again = " ".join(f"--rung {title}" for title in failed)
+        raise RunError(
+            f"{', '.join(failed)} did not end well: see {out / 'logs'}. Run them again with {again}, and with more "
+            "--minutes where the time was over"
+        )

@@ -104,6 +104,10 @@ class Line:
         )
         if result.unit not in UNITS or not result.samples or len(ratios) != len(result.samples):
             raise ValueError("no known unit, or no sample for each ratio")
+        if not all(map(math.isfinite, result.samples)):
+            raise ValueError("a sample that is no number")
+        if not all(isinstance(found[name], dict) for name in ("details", "versions", "conditions")):
+            raise ValueError("details, versions or conditions that are no object")
         return cls(result, found["device"], found["versions"], found["commit"], found["conditions"])
 
 
@@ -124,7 +128,7 @@ def load(file: Path) -> list[Line]:
         except (KeyError, TypeError, ValueError) as error:
             found = f"{type(error).__name__}: {error}"
             raise RunError(
-                f"{file}, line {number}: is no result of a benchmark ({found}). Measure again with --json"
+                f"{file}, line {number}: is no result of a benchmark ({found}). Remove that line, or measure again"
             ) from error
     if not lines:
         raise RunError(f"{file}: has no results. Measure again with --json")

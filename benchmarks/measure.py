@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import watching
+from benchmarks.progress import progress
 
 # A spread beyond this says the machine was too noisy for the figure to be quoted alone.
 NOISY = 0.10
@@ -124,16 +125,19 @@ def measure(
         synchronize: called before each reading of the clock; a GPU's synchronize.
     """
     times = dict.fromkeys((case.name for case in cases), 1)
-    for _ in range(effort.warmups):
-        for case in cases:
-            took = _turn(case, times[case.name], synchronize)[1]
-            times[case.name] = max(1, math.ceil(times[case.name] * effort.at_least_s / max(took, 1e-9)))
     figures: dict[str, list[float]] = {case.name: [] for case in cases}
-    for turn in range(effort.repeats):
-        for case in cases if turn % 2 == 0 else reversed(cases):
-            count, took = _turn(case, times[case.name], synchronize)
-            figures[case.name].append(count / took / case.per)
-        watching.look()
+    with progress(benchmark, len(cases) * (effort.warmups + effort.repeats)) as tell:
+        for _ in range(effort.warmups):
+            for case in cases:
+                tell(case.name)
+                took = _turn(case, times[case.name], synchronize)[1]
+                times[case.name] = max(1, math.ceil(times[case.name] * effort.at_least_s / max(took, 1e-9)))
+        for turn in range(effort.repeats):
+            for case in cases if turn % 2 == 0 else reversed(cases):
+                tell(case.name)
+                count, took = _turn(case, times[case.name], synchronize)
+                figures[case.name].append(count / took / case.per)
+            watching.look()
     return [
         compared(benchmark, case.name, peer, figures, unit) for case in cases for peer in (case.peer, *case.other_peers)
     ]

@@ -7,11 +7,19 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.lines import load
+from fastbot.errors import RunError
+
 
 def _writable(context: typer.Context, file: Path | None) -> Path | None:
-    """Refuse a file of results that cannot be written: after measuring it would be too late."""
+    """Refuse a file that results cannot be appended to: after measuring it would be too late."""
     if file is None or context.resilient_parsing:
         return file
+    if file.is_file() and file.stat().st_size:
+        try:
+            load(file)
+        except RunError as error:
+            raise typer.BadParameter(f"{error}; or give another file") from error
     existed = file.exists()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import lines
-from benchmarks.measure import Result
+from benchmarks.measure import NOISY, Result
 from benchmarks.units import figure
 
 # Characters a line of a table that goes into a file: one result stays on one line.
@@ -50,6 +51,10 @@ def publishing(
 
     try:
         yield publish_group
+    except KeyboardInterrupt:
+        kept = "nothing was measured by then" if not published else "the group of cases under way is not kept"
+        print(f"interrupted: {kept}", file=sys.stderr)
+        raise
     finally:
         if published:
             table_console().print(_table(published, title))
@@ -78,18 +83,32 @@ def publish(
         publish_group(results)
 
 
-def ratio_figure(ratio: float) -> str:
-    """Write a ratio with two decimals; a dash where there is none."""
-    return "–" if math.isnan(ratio) else f"{ratio:.2f}"
+def ratio_words(result: Result) -> str:
+    """Write a result's ratio with two decimals, and its range where that is noisy; nothing for a peer itself."""
+    if result.peer == result.case:
+        return ""
+    if math.isnan(result.ratio):
+        return "–"
+    lowest, highest = min(result.ratios), max(result.ratios)
+    return f"{result.ratio:.2f}{f' ({lowest:.2f} to {highest:.2f})' if result.ratio_spread > NOISY else ''}"
+
+
+def spread_words(result: Result) -> str:
+    """Write a result's spread in percent, and whether that is noisy; a dash where there was one round."""
+    if len(result.samples) == 1:
+        return "–"
+    return f"{result.spread:.0%}{' (noisy)' if result.is_noisy else ''}"
 
 
 def _table(results: Sequence[Result], title: str) -> Table:
     unit = results[0].unit
     table = Table("case", unit, "spread", "ratio", "to", "notes", title=title)
+    case = ""
     for result in results:
-        noisy = " [yellow]noisy[/]" if result.is_noisy else ""
         own_unit = "" if result.unit == unit else f" {result.unit}"
-        value = f"{figure(result.value)}{own_unit}"
-        spread = f"{result.spread:.0%}{noisy}"
-        table.add_row(result.case, value, spread, ratio_figure(result.ratio), result.peer, result.notes)
+        own = result.case, f"{figure(result.value)}{own_unit}", spread_words(result)
+        peer = "" if result.peer == result.case else result.peer
+        words = *(("", "", "") if result.case == case else own), ratio_words(result), peer, result.notes
+        table.add_row(*map(escape, words))
+        case = result.case
     return table

@@ -184,11 +184,17 @@ class CheckpointFolder:
         """Return whether a run has saved here: also where what `last` points to is gone, or nothing points anywhere.
 
         Raises:
-            OSError: it cannot be seen. Who took that for "nothing" would start from the beginning.
+            CheckpointError: the folder is a link that leads nowhere, as to a disk that is not mounted.
+            OSError: it cannot be seen. Who took either for "nothing" would start from the beginning.
         """
         try:
             names = [path.name for path in self.path.iterdir()]
         except (FileNotFoundError, NotADirectoryError):
+            if self.path.is_symlink():
+                target = self.path.readlink()
+                raise CheckpointError(
+                    f"{self.path} leads to {target}, which is not there. Bring it back, or remove the link"
+                ) from None
             return False
         return any(name in ("last", "best") or name.startswith("step-") for name in names)
 

@@ -100,7 +100,10 @@ class Ranks:
             yield
         except Exception as error:
             own = error
-        told = self.each_says("" if own is None else f"rank {self.rank}: {own}")
+        try:
+            told = self.each_says("" if own is None else f"rank {self.rank}: {own}")
+        except Exception as lost:  # the others are gone, too: what happened here says more than that
+            raise own or lost from lost
         if own is not None:
             raise own
         if failed := next(filter(None, told), ""):
@@ -191,7 +194,7 @@ def joined(device_name: str) -> Iterator[Ranks]:
         RunError: contact with another rank was lost; that rank says why.
     """
     rank, local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
-    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    world_size = int(os.environ.get("WORLD_SIZE") or 1)
     local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     torch.set_num_threads(max(1, cores() // local_world_size))  # torchrun would leave each rank a single one
     device = pick_device(device_name, local_rank)

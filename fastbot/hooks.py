@@ -169,10 +169,10 @@ class Save:
             state = self._trainer.state() | {"results": asdict(self._results), "unevaluated": unevaluated}
             _check_finite(float(state["sums"].sum()), self.saved_step, step)
             with self._trainer.averaged_statistics():
-                if self._trainer.ranks.is_first:
-                    bare, average = self._trainer.bare, self._trainer.average.state_dict()
-                    self._run.checkpoints.save(step, bare, state, self._identity, best=best, average=average)
-            self._trainer.ranks.barrier()
+                bare, average = self._trainer.bare, self._trainer.average.state_dict()
+                with self._trainer.ranks.all_or_none():  # ranks that wait for one that has failed wait for long
+                    if self._trainer.ranks.is_first:
+                        self._run.checkpoints.save(step, bare, state, self._identity, best=best, average=average)
         self.saved_step, self.saved_at = step, time.monotonic()
 
 

@@ -21,7 +21,7 @@ _FAREWELL = "FASTBOT_FAREWELL_FILE"
 
 # A rank that trains and was asked to stop saves once the evaluation that it is at is done: PyTorch's own 30 seconds are
 # shorter than many. As long as ranks wait for each other: one that takes longer waits for a dead one.
-TO_SAVE_S = 30 * 60
+_TO_SAVE_S = 30 * 60
 
 
 def under_launcher() -> bool:
@@ -29,7 +29,7 @@ def under_launcher() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
-def launch(num_processes: int, arguments: Sequence[str], stop_patience_s: int = 30) -> int:
+def launch(num_processes: int, arguments: Sequence[str], *, saves: bool = False) -> int:
     """Run `python -m fastbot ARGUMENTS` in `num_processes` ranks on this machine and wait for them.
 
     SIGTERM and Ctrl-C are passed on to the ranks. A third leaves at once, and kills them.
@@ -37,13 +37,13 @@ def launch(num_processes: int, arguments: Sequence[str], stop_patience_s: int = 
     Args:
         num_processes: ranks.
         arguments: as after `fastbot`.
-        stop_patience_s: how long ranks that were asked to stop may take before they are killed.
+        saves: whether ranks that are asked to stop save first: they are given time for it.
 
     Returns:
         0, or the exit code of a rank that failed; that rank has said why.
 
     Raises:
-        RunError: a rank was killed, or the run was stopped before it could save.
+        RunError: a rank was killed, or the command was stopped before it was done or could save.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -58,8 +58,9 @@ def launch(num_processes: int, arguments: Sequence[str], stop_patience_s: int = 
         run_id="fastbot",
         max_restarts=0,
     )
-    if hasattr(config, "shutdown_timeout"):  # else this PyTorch has but its own
-        config.shutdown_timeout = stop_patience_s
+    # Else this PyTorch has but its own 30 s, or the user has chosen.
+    if saves and hasattr(config, "shutdown_timeout") and "TORCH_ELASTIC_SHUTDOWN_TIMEOUT" not in os.environ:
+        config.shutdown_timeout = _TO_SAVE_S
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # the ranks' own lines say it better
@@ -80,9 +81,10 @@ def launch(num_processes: int, arguments: Sequence[str], stop_patience_s: int = 
                 with suppress(OSError):
                     os.killpg(pid, signal.SIGKILL)
             if not Path(os.environ[_FAREWELL]).exists():
-                raise RunError(
-                    "the run was stopped before it could save. Go on from the last checkpoint with --resume"
-                ) from error
+                when = (
+                    "before it could save. Go on from the last checkpoint with --resume" if saves else "before its end"
+                )
+                raise RunError(f"it was stopped {when}") from error
     return 0
 
 
@@ -93,6 +95,6 @@ def _children() -> set[int]:
 
 
 def say_farewell() -> None:
-    """Tell the launcher, if there is one, that the run was asked to stop and has saved."""
+    """Tell the launcher, if there is one, that all is saved: should it have been asked to stop, nothing is lost."""
     if _FAREWELL in os.environ:
         Path(os.environ[_FAREWELL]).touch()

@@ -70,7 +70,7 @@ def load_on_all(folder: CheckpointFolder, read: Callable[[], Checkpoint], ranks:
         except CheckpointError as caught:
             error = caught
         failed = any(ranks.each_says(error is not None))
-        if failed and ranks.first_says(not (folder.path / name).exists()):
+        if failed and ranks.first_says(ranks.is_first and not (folder.path / name).exists()):
             continue  # the run has saved meanwhile, and dropped it
         with ranks.all_or_none():
             if error is not None:
@@ -81,13 +81,14 @@ def load_on_all(folder: CheckpointFolder, read: Callable[[], Checkpoint], ranks:
         return checkpoint
 
 
-def check_agreed(ranks: Ranks, step: int, identity: Identity) -> None:
+def check_agreed(ranks: Ranks, step: int, identity: Identity, *, unevaluated: bool) -> None:
     """Check that all ranks are about to go on with the same training; every rank must call it.
 
     Args:
         ranks: this process among all.
         step: optimizer steps done.
         identity: what this rank trains.
+        unevaluated: whether an evaluation is due first.
 
     Raises:
         RunError: they are not.
@@ -97,6 +98,7 @@ def check_agreed(ranks: Ranks, step: int, identity: Identity) -> None:
         "recipe": identity.training_digest,
         "store": identity.manifest_digest,
         "teacher": identity.teacher,
+        "an evaluation due": unevaluated,
     }
     told = ranks.each_says(mine)
     for rank, theirs in enumerate(told):
@@ -116,9 +118,11 @@ def refuse_another_training(checkpoint: Checkpoint, identity: Identity) -> None:
         CheckpointError: names every recipe key that differs, or the store.
     """
     saved = checkpoint.identity
-    if saved.training_digest != identity.training_digest:
+    # An older fastbot's digest may differ where no key does.
+    differs = saved.training_digest != identity.training_digest
+    if differs and (changes := training_changes(saved.recipe, identity.recipe)):
         raise CheckpointError(
-            f"checkpoint {checkpoint.path} is of another recipe: {training_changes(saved.recipe, identity.recipe)}. "
+            f"checkpoint {checkpoint.path} is of another recipe: {changes}. "
             "Resume with the recipe it was started with, or choose another --out"
         )
     if saved.teacher != identity.teacher:

@@ -264,8 +264,10 @@ class _NoJournal:
 class _FileJournal:
     """Appends to `metrics.jsonl` and to TensorBoard."""
 
-    def __init__(self, run: RunFolder, start_step: int) -> None:
-        kept = [record for record in run.records() if record["step"] <= start_step]
+    def __init__(self, run: RunFolder, start_step: int, unevaluated: bool) -> None:
+        redone = ("eval", start_step) if unevaluated else None
+        before = [record for record in run.records() if record["step"] <= start_step]
+        kept = [record for record in before if (record["kind"], record["step"]) != redone]
         file = run.path / "metrics.jsonl"
         aside = file.with_suffix(".writing")
         aside.write_text("".join(json.dumps(record) + "\n" for record in kept))
@@ -288,12 +290,13 @@ class _FileJournal:
         self._events.close()
 
 
-def build_journal(run: RunFolder, start_step: int, *, writes: bool) -> Journal:
+def build_journal(run: RunFolder, start_step: int, *, writes: bool, unevaluated: bool = False) -> Journal:
     """Return the journal of this rank.
 
     Args:
         run: whose folder it writes to.
         start_step: records after this step are of a killed continuation and are dropped.
         writes: whether this rank is the one that writes.
+        unevaluated: an evaluation is due at this step: a record of one is of a killed continuation, too.
     """
-    return _FileJournal(run, start_step) if writes else _NoJournal()
+    return _FileJournal(run, start_step, unevaluated) if writes else _NoJournal()

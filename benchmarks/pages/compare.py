@@ -49,7 +49,8 @@ def _cells(shift: Shift | None) -> list[str]:
 
 def remarks(comparison: Comparison) -> list[str]:
     """Return, a line each, what a reader must know of two sets besides the figures."""
-    said = [f"{name}: {old} before, {new} after" for name, (old, new) in comparison.conditions.items()]
+    said = [] if comparison.changes else ["the two share no measurement"]
+    said += [f"{name}: {old} before, {new} after" for name, (old, new) in comparison.conditions.items()]
     said += [
         f"* {change.title}: not the same work: {differences(change.differing)}"
         for change in comparison.changes

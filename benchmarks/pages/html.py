@@ -31,13 +31,15 @@ _METHOD = (
 _NO_COLUMNS = ("corpus", "store", "device")
 
 
-def page(lines: Sequence[Line], heading: str = "fastbot benchmarks") -> str:
+def page(lines: Sequence[Line], heading: str = "fastbot benchmarks", remarks: Sequence[str] = ()) -> str:
     """Return the page.
 
     Args:
         lines: of one or more benchmarks, at least one.
         heading: of the page.
+        remarks: what a reader must know besides, a line each.
     """
+    said = "".join(element("p", escape(words), class_="soft") for words in remarks)
     sections = by_benchmark(lines)
     links = "".join(element("a", escape(title(name)), href=f"#{_anchor(name)}") for name in sections)
     head = (
@@ -46,7 +48,7 @@ def page(lines: Sequence[Line], heading: str = "fastbot benchmarks") -> str:
         f"<title>{escape(heading)}</title><style>{_part('style.css')}</style>"
     )
     body = (
-        f"<header><h1>{escape(heading)}</h1>{_lead(lines)}{_headlines(headlines(lines))}"
+        f"<header><h1>{escape(heading)}</h1>{_lead(lines)}{said}{_headlines(headlines(lines))}"
         f"{_definitions(conditions.of_report(lines))}<p>{escape(_METHOD)}</p>"
         f'<nav aria-label="Benchmarks">{links}</nav></header>'
         f"<main>{''.join(_section(name, found) for name, found in sections.items())}</main>"

@@ -11,14 +11,15 @@ from benchmarks.pages.subjects import about, by_benchmark, title
 from benchmarks.pages.tables import table_of
 
 
-def page(lines: Sequence[Line], heading: str = "fastbot benchmarks") -> str:
+def page(lines: Sequence[Line], heading: str = "fastbot benchmarks", remarks: Sequence[str] = ()) -> str:
     """Return the report.
 
     Args:
         lines: of one or more benchmarks, at least one.
         heading: of the report.
+        remarks: what a reader must know besides, a line each.
     """
-    parts = [f"# {heading}", _listed(conditions.of_report(lines))]
+    parts = [f"# {heading}", _listed(conditions.of_report(lines)), "\n".join(f"- {words}" for words in remarks)]
     if quoted := headlines(lines):
         parts.append("\n".join(f"- **{found.figure}** {found.words}" for found in quoted))
     for name, own in by_benchmark(lines).items():

@@ -15,20 +15,24 @@ from fastbot.errors import RunError
 _FOLDER = Path("report")
 
 
-def write_report(paths: Sequence[Path], out: Path) -> None:
+def write_report(paths: Sequence[Path], out: Path, remarks: Sequence[str] = ()) -> None:
     """Write `report.md` and `report.html`.
 
     Args:
         paths: files of results, or folders with them.
         out: the folder that gets both; it is made.
+        remarks: what a reader must know of them besides, a line each: what was not measured.
 
     Raises:
-        RunError: one cannot be read, or has no results.
+        RunError: one cannot be read, or has no results; or the pages cannot be written.
     """
     lines = gather(paths)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "report.md").write_text(markdown.page(lines))
-    (out / "report.html").write_text(html.page(lines))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.md").write_text(markdown.page(lines, remarks=remarks))
+        (out / "report.html").write_text(html.page(lines, remarks=remarks))
+    except OSError as error:
+        raise RunError(f"--out {out}: the report cannot be written there: {error}. Give another folder") from error
 
 
 def command(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.lines import Line, load
 from benchmarks.pages.measurements import merged, settings
-from benchmarks.publishing import ratio_figure
+from benchmarks.publishing import ratio_words, spread_words
 from benchmarks.units import figure
 
 
@@ -36,12 +36,12 @@ def table_of(lines: Sequence[Line]) -> str:
 
 def _row(line: Line, unit: str) -> str:
     result = line.result
-    noisy = " (noisy)" if result.is_noisy else ""
     own_unit = "" if result.unit == unit else f" {result.unit}"
     threads = result.details.get("threads") or line.conditions.get("threads", "")
+    peer = "" if result.peer == result.case else _cell(result.peer)
     return (
         f"| {_cell(result.case)} | {threads} | {figure(result.value)}{own_unit} "
-        f"| {result.spread:.0%}{noisy} | {ratio_figure(result.ratio)} | {_cell(result.peer)} |"
+        f"| {spread_words(result)} | {ratio_words(result)} | {peer} |"
     )
 
 

@@ -137,9 +137,11 @@ class Works:
     def _codec_alone(self, pool: ThreadPoolExecutor, num_threads: int) -> Work:
         boxes = one_pixel(self.photos.windows.astype(np.float64), (self.size, self.size))
         sides = boxes[:, 2].astype(int)  # by how much the codec shrinks while it decodes, for this size
+        # The first whole block of the DCT: what lies between two of them is interpolated, which Pillow does not do.
+        boxes[:, :2] = np.ceil(boxes[:, :2] / boxes[:, 2:]) * boxes[:, 2:]
 
         def corner(number: int) -> NDArray[np.uint8]:
-            top, left, *_ = self.photos.window(number)
+            top, left = boxes[number, :2].astype(int).tolist()
             block = (top, left, int(sides[number]), int(sides[number]))
             return _resized(decoders.pillow().full(self.photos, number), block, 1)
 

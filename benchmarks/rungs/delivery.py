@@ -19,6 +19,7 @@ from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Result, compared
 from benchmarks.options import Data, Device, JsonFile, Repeats
 from benchmarks.peers.files import extract
+from benchmarks.progress import progress
 from benchmarks.publishing import publish
 from benchmarks.rungs import delivery_answers, fresh_process
 from benchmarks.rungs.delivery_answers import Setting
@@ -54,9 +55,13 @@ def run(setting: Setting, repeats: int = 5, epochs: int = 3) -> list[Result]:
     answers: dict[str, list[Answer]] = {"fastbot": [], _STOCK: []}
     with tempfile.TemporaryDirectory(prefix="fastbot-delivery-") as folder:
         extract(split, Path(folder))
-        for _ in range(repeats):
-            answers["fastbot"].append(fresh_process.ask(delivery_answers.borders, asdict(setting), epochs))
-            answers[_STOCK].append(fresh_process.ask(delivery_answers.stock_borders, asdict(setting), epochs, folder))
+        arguments = asdict(setting), epochs
+        with progress("delivery", 2 * repeats) as tell:
+            for _ in range(repeats):
+                tell("fastbot")
+                answers["fastbot"].append(fresh_process.ask(delivery_answers.borders, *arguments))
+                tell(_STOCK)
+                answers[_STOCK].append(fresh_process.ask(delivery_answers.stock_borders, *arguments, folder))
     return [result for moment in _MOMENTS for result in _results(moment, answers)]
 
 

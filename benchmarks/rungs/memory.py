@@ -20,6 +20,7 @@ from benchmarks.corpora.repeated import repeated
 from benchmarks.measure import Result, compared
 from benchmarks.options import Data, Device, JsonFile, Repeats
 from benchmarks.peers.files import extract
+from benchmarks.progress import progress
 from benchmarks.publishing import Publish, publishing
 from benchmarks.rungs import fresh_process, memory_answers
 from benchmarks.rungs.delivery_answers import Setting
@@ -91,10 +92,13 @@ def _beside(setting: Setting, title: str, files: Path, num_files: int, batches: 
     """Yield the peaks of ours and of the peer."""
     ours, stock = f"{title}, fastbot", f"{title}, {_STOCK}"
     answers: dict[str, list[Answer]] = {ours: [], stock: []}
-    for _ in range(repeats):
-        answers[ours].append(fresh_process.ask(memory_answers.ours, asdict(setting), [batches]))
-        arguments = asdict(setting), [batches], str(files), num_files
-        answers[stock].append(fresh_process.ask(memory_answers.stock, *arguments))
+    arguments = asdict(setting), [batches], str(files), num_files
+    with progress("memory", 2 * repeats) as tell:
+        for _ in range(repeats):
+            tell(ours)
+            answers[ours].append(fresh_process.ask(memory_answers.ours, asdict(setting), [batches]))
+            tell(stock)
+            answers[stock].append(fresh_process.ask(memory_answers.stock, *arguments))
     found = {name: [answer[str(batches)] for answer in given] for name, given in answers.items()}
     details = {"batch_size": setting.batch_size, "store_size": num_files, "threads": setting.threads}
     yield from _results(found, stock, setting, details)

@@ -28,6 +28,7 @@ from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Result, compared
 from benchmarks.options import Device, JsonFile, Repeats
 from benchmarks.processes import run_whole
+from benchmarks.progress import progress
 from benchmarks.publishing import publish
 from benchmarks.rungs import scaling_projection, scaling_rank
 from benchmarks.rungs.scaling_rank import Question
@@ -108,9 +109,11 @@ def run(question: Question, ranks: Sequence[int], repeats: int = 5) -> list[Resu
     groups = [_Group(number, max(1, cores() // number)) for number in dict.fromkeys(ranks)]
     alone = {group: _Group(1, group.cores_each) for group in groups}
     starts: dict[_Group, list[_Start]] = {group: [] for group in dict.fromkeys([*groups, *alone.values()])}
-    for _ in range(repeats):
-        for group, own in starts.items():
-            own.append(_Start.of(**_asked(group, question)))
+    with progress("scaling", repeats * len(starts)) as tell:
+        for _ in range(repeats):
+            for group, own in starts.items():
+                tell(group.name)
+                own.append(_Start.of(**_asked(group, question)))
     figures = {group.name: [start.images_per_s for start in own] for group, own in starts.items()}
     place = place_settings(question.backend, question.device)
     return [

@@ -21,6 +21,7 @@ from benchmarks.corpora.identity import store_identity
 from benchmarks.measure import Result, compared
 from benchmarks.options import Data, Device, JsonFile, Repeats
 from benchmarks.peers.files import extract
+from benchmarks.progress import progress
 from benchmarks.publishing import publish
 from benchmarks.rungs import fresh_process, startup_answers
 from benchmarks.rungs.fresh_process import Answer
@@ -84,12 +85,12 @@ def run(setting: Setting, repeats: int = 5) -> list[Result]:
         caches = {variable: str(Path(folder, name)) for variable, name in _CACHES.items()}
         extract(Store(setting.data).split("train"), files)
         answers: dict[str, list[Answer]] = {_EMPTY: [], _KEPT: [], _STOCK: []}
-        _stock(setting, files, network)  # so that files and libraries are in memory for all that count
-        for number in range(repeats):
-            if number == 0:
-                answers[_EMPTY].append(_ours(setting, caches))
-            answers[_KEPT].append(_ours(setting, caches))
-            answers[_STOCK].append(_stock(setting, files, network))
+        with progress("startup", 2 + 2 * repeats) as tell:
+            tell(_STOCK)
+            _stock(setting, files, network)  # so that files and libraries are in memory for all that count
+            for name in [_EMPTY, *[_KEPT, _STOCK] * repeats]:
+                tell(name)
+                answers[name].append(_stock(setting, files, network) if name == _STOCK else _ours(setting, caches))
     return [result for moment in _MOMENTS for result in _results(moment, answers)]
 
 

@@ -136,7 +136,7 @@ def _plain(name: str, loops: Mapping[str, Contender]) -> list[str]:
 Compile = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Also compiled; by default on a GPU only.")
 ]
-Size = Annotated[int | None, typer.Option("--size", min=1, help="Of images in pixels; by default the recipe's.")]
+Size = Annotated[int | None, typer.Option("--size", min=16, help="Of images in pixels; by default the recipe's.")]
 
 
 def command(

@@ -109,6 +109,8 @@ def _kill_with_descendants(pid: int) -> None:
         found += _children(each)
     for each in found:
         _signal(each, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # also where the kernel does not tell children, or a parent had ended before
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _children(pid: int) -> list[int]:

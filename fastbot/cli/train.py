@@ -76,7 +76,7 @@ def train(
     Example: [bold]fastbot train demo --data demo/data --out demo/run data.crop_size=96[/]
     """
     from fastbot.cli.start import checked_start
-    from fastbot.launcher import TO_SAVE_S, launch, under_launcher
+    from fastbot.launcher import launch, under_launcher
 
     start = checked_start(recipe, overrides or [], data, out, resume=resume)
     if not under_launcher():  # once, not once a rank
@@ -90,7 +90,7 @@ def train(
             run_training(start, backend.value, ranks, on_bad_image=on_bad_image.value)
         return
     _check_before_launch(start, backend.value, device.value, nproc)
-    raise typer.Exit(launch(nproc, context.obj, TO_SAVE_S))
+    raise typer.Exit(launch(nproc, context.obj, saves=True))
 
 
 def _check_nproc(nproc: int, ranks: Ranks) -> None:
@@ -105,7 +105,7 @@ def _check_nproc(nproc: int, ranks: Ranks) -> None:
 
 
 def _check_before_launch(start: Start, backend: str, device: str, nproc: int) -> None:
-    """Fail once, here, for what would fail on every rank alike."""
+    """Fail once, here, for what would fail on every rank alike, but for what a GPU alone refuses."""
     from dataclasses import replace
 
     from fastbot.cli.session import Session
@@ -138,14 +138,11 @@ def run_training(start: Start, backend: str, ranks: Ranks, *, on_bad_image: OnBa
     from fastbot.trainer import Trainer
 
     recipe, run = start.recipe, start.run
-    session = Session(recipe, start.store, backend, ranks, on_bad_image)
     console = Console(markup=False, highlight=False)  # paths and names may hold brackets
-    with (
-        StopSignal() as stop,
-        closing(session.open_train()) as train_data,
-        closing(session.open_eval()) as eval_data,
-        ExitStack() as held,
-    ):
+    with StopSignal() as stop, ExitStack() as held:
+        session = Session(recipe, start.store, backend, ranks, on_bad_image)
+        train_data = held.enter_context(closing(session.open_train()))
+        eval_data = held.enter_context(closing(session.open_eval()))
         teacher, teacher_digest = session.teacher()
         trainer = Trainer(recipe, train_data, eval_data, session.store.num_classes, ranks, teacher)
         identity = session.identity(teacher_digest)
@@ -153,14 +150,15 @@ def run_training(start: Start, backend: str, ranks: Ranks, *, on_bad_image: OnBa
         if ranks.is_first:
             held.enter_context(run.locked())
         notes, unevaluated = _restore(run, trainer, identity, results) if start.resume else ([], False)
-        check_agreed(ranks, trainer.step, identity)  # hence every rank has read before the first writes
+        # Hence every rank has read before the first writes.
+        check_agreed(ranks, trainer.step, identity, unevaluated=unevaluated)
         if ranks.is_first:
             run.create(recipe, start.overrides, resume=start.resume)
         display = build_display(console, trainer.step, trainer.total_steps) if ranks.is_first else Silent()
         describe(session, display.say)
         for note in notes:
             display.say(note)
-        with display, build_journal(run, trainer.step, writes=ranks.is_first) as journal:
+        with display, build_journal(run, trainer.step, writes=ranks.is_first, unevaluated=unevaluated) as journal:
             metrics = ReadMetrics(trainer, journal, display, recipe.run.log_every)
             save = Save(trainer, run, identity, results, metrics)
             save_or_stop = SaveOrStop(trainer, save, recipe.run, stop.received)
@@ -168,6 +166,7 @@ def run_training(start: Start, backend: str, ranks: Ranks, *, on_bad_image: OnBa
             evaluate = Evaluate(trainer, journal, display, metrics, save, results, every, before)
             try:
                 if unevaluated:
+                    before(trainer.step)
                     evaluate.now(trainer.step)
                 trainer.fit((metrics, evaluate, save_or_stop))
             except Stopped as stopped:
@@ -178,6 +177,7 @@ def run_training(start: Start, backend: str, ranks: Ranks, *, on_bad_image: OnBa
         summary = trainer.summary() | asdict(results) | {"backend": session.backend.name, "recipe": recipe.name}
         if ranks.is_first:
             run.finish(summary)
+            say_farewell()
             summary_lines(summary, recipe, run.path, console)
 
 

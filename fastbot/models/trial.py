@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from fastbot.errors import RunError
+
 # Pictures of more pixels a side are not tried when the least side that a network takes is looked for.
 _LARGEST_PX = 512
 
@@ -31,7 +33,7 @@ def refusal_of(model: nn.Module, rows: int, size: int) -> Exception | None:
         size: of their sides, in pixels.
 
     Raises:
-        RuntimeError: the device has no memory for two pictures; that is PyTorch's own error, see `is_of_memory`.
+        RunError: the device has no memory for two pictures.
     """
     try:
         _run(model, rows, size, torch.device("meta"))
@@ -41,7 +43,10 @@ def refusal_of(model: nn.Module, rows: int, size: int) -> Exception | None:
             _run(copy.deepcopy(model), min(rows, _MOST_REAL_ROWS), size, next(model.parameters()).device)
         except _REFUSALS as error:
             if is_of_memory(error):
-                raise
+                raise RunError(
+                    f"there is no memory for {type(model).__name__} with two pictures of {size} px: {error}. Give the "
+                    "device to this run alone, or choose smaller pictures or a smaller network"
+                ) from error
             return error
     return None
 

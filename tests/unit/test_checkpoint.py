@@ -118,6 +118,13 @@ def test_a_checkpoint_of_another_format_says_so(tmp_path: Path) -> None:
         folder.load()
 
 
+def test_a_digest_of_an_older_fastbot_is_no_other_recipe(tmp_path: Path) -> None:
+    """Its digest may have been taken of more than decides the training: as long as no key differs, it goes on."""
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, model(), {"step": 1}, dataclasses.replace(identity(), training_digest="older"), best=False)
+    refuse_another_training(folder.load(), identity())
+
+
 def test_another_recipe_is_refused_by_key(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     folder.save(1, model(), {"step": 1}, identity(), best=False)
@@ -178,6 +185,12 @@ def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path, monk
     monkeypatch.setattr(os, "listdir", stale)
     with pytest.raises(OSError, match="Stale"):
         CheckpointFolder(tmp_path).exists()
+
+
+def test_a_disk_that_is_not_mounted_is_not_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").symlink_to(tmp_path / "scratch")
+    with pytest.raises(CheckpointError, match="checkpoints leads to .*scratch, which is not there. Bring it back"):
+        CheckpointFolder(tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2])

@@ -175,6 +175,14 @@ def test_a_decoder_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     assert missing["OpenCV"].endswith("pip install opencv-python")
 
 
+@pytest.mark.parametrize("size", [4, 8, 20])
+def test_whatever_the_codec_shrinks_by_its_pixels_are_compared(store: Path, size: int) -> None:
+    """To 4 pixels it shrinks by up to 8 while it decodes: the blocks of the DCT and the window have other borders."""
+    results = decode.run(store, size=size, effort=Effort(1))
+    (alone,) = {result.details["levels"] for result in results if result.case.endswith("decode alone")}
+    assert alone < 3.0
+
+
 @pytest.mark.parametrize("name", ["ours", *decoders.DECODERS])
 def test_a_region_is_cut_where_pillow_cuts_it(name: str) -> None:
     if name == "ours":

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
-from fastbot.distributed import joined, pick_device
+from fastbot.distributed import Ranks, joined, pick_device
 from fastbot.errors import RunError
 
 
@@ -80,6 +81,18 @@ def test_a_single_process_needs_nobody() -> None:
         with pytest.raises(OSError, match="^no disk$"), ranks.all_or_none():
             raise OSError("no disk")
         assert torch.get_num_threads() == len(os.sched_getaffinity(0))
+
+
+def test_what_happened_here_is_told_also_where_the_others_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise RuntimeError("gloo: connection closed")
+
+    monkeypatch.setattr(dist, "all_gather_object", gone)
+    ranks = Ranks(0, 0, 2, 2, torch.device("cpu"))
+    with pytest.raises(OSError, match="^no disk$"), ranks.all_or_none():
+        raise OSError("no disk")
+    with pytest.raises(RuntimeError, match="gloo"), ranks.all_or_none():
+        pass
 
 
 def test_cuda_where_there_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

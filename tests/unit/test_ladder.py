@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from benchmarks import climbing as climbing_module
 from benchmarks import ladder, lines
-from benchmarks.climbing import Climb
+from benchmarks.climbing import DONE, Climb
 from benchmarks.lines import load
 from benchmarks.profiles import CORPUS_S, MINUTES, RUNGS, Profile, Rung
 from benchmarks.suite import app
@@ -49,14 +49,14 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let rungs write a line instead of measuring, and "stop" be interrupted after it; return those that were begun."""
     begun: list[str] = []
 
-    def run(self: Climb, rung: Rung, data: Path | None, later_s: float) -> bool:
+    def run(self: Climb, rung: Rung, data: Path | None, later_s: float) -> str:
         begun.append(rung.title)
         lines.append([result(rung.title, benchmark=rung.title)], {}, self.file(rung))
         if rung.title == "stop":
             raise KeyboardInterrupt
         if rung.title == "terminate":
             sys.exit(143)
-        return True
+        return DONE
 
     monkeypatch.setattr(Climb, "run", run)
     return begun
@@ -67,6 +67,8 @@ def test_it_runs_rungs_names_what_failed_and_reports(
 ) -> None:
     failed = climb(tmp_path / "out", monkeypatch, Rung("nonsense", 120), PLAN, minutes=5)
     assert failed == ["nonsense"]
+    for page in ("report.md", "report.html"):
+        assert "nonsense: failed with exit code 2" in (tmp_path / "out" / page).read_text(), "nobody takes it for all"
     assert {line.result.benchmark for line in load(tmp_path / "out" / "plan.jsonl")} == {"plan"}
     assert "nonsense" in (tmp_path / "out" / "logs" / "nonsense.log").read_text()
     assert (tmp_path / "out" / "report.html").is_file()
@@ -107,6 +109,7 @@ def test_an_interrupted_climb_says_so_and_reports_what_it_has(
     report = (tmp_path / "report.md").read_text()
     assert "| plan |" in report
     assert f"| {how} |" in report
+    assert f"- {how}: interrupted\n- never: not run, interrupted" in report
 
 
 @pytest.mark.parametrize(("how", "code"), [("stop", 130), ("terminate", 143)])
@@ -164,10 +167,20 @@ def test_no_corpus_is_made_that_nothing_needs(tmp_path: Path, monkeypatch: pytes
     assert begun == ["plan"]
 
 
-def test_a_wrong_store_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rungs", [(PLAN, Rung("decode --data {data}", 9)), (PLAN,)])
+def test_a_wrong_store_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rungs: tuple[Rung, ...]
+) -> None:
+    """Also where no rung would have read it."""
     with pytest.raises(StoreError, match="nonsense"):
-        climb(tmp_path, monkeypatch, PLAN, Rung("decode --data {data}", 9), data=tmp_path / "nonsense")
+        climb(tmp_path, monkeypatch, *rungs, data=tmp_path / "nonsense")
     assert not (tmp_path / "logs").exists()
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"--out .*file: no folder can be made there"):
+        ladder.run(tmp_path / "file", Profile.quick, None, 1.0)
 
 
 def test_a_rungs_temporary_files_are_removed(tmp_path: Path) -> None:
@@ -290,3 +303,12 @@ def test_a_file_of_results_that_cannot_be_written_is_refused_before_measuring(tm
     ended = CliRunner().invoke(app, ["plan", "--samples", "2048", "--json", str(tmp_path / place)])
     assert ended.exit_code == 2
     assert "cannot be written" in ended.output
+
+
+def test_results_are_not_appended_to_what_is_none(tmp_path: Path) -> None:
+    """After measuring it would be too late: nothing could read them there."""
+    (tmp_path / "notes.txt").write_text("hello\n")
+    ended = CliRunner().invoke(app, ["plan", "--samples", "2048", "--json", str(tmp_path / "notes.txt")])
+    assert ended.exit_code == 2
+    assert "line 1" in ended.output
+    assert (tmp_path / "notes.txt").read_text() == "hello\n"

@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from fastbot.cli.failures import fail
 from fastbot.errors import RunError
-from fastbot.launcher import TO_SAVE_S, launch, under_launcher
+from fastbot.launcher import launch, under_launcher
 
 
 @pytest.fixture(autouse=True)
@@ -68,10 +68,14 @@ def test_ranks_may_take_as_long_to_stop_as_an_evaluation_does(monkeypatch: pytes
         return lambda *arguments: None
 
     monkeypatch.setattr(elastic, "elastic_launch", launched)
-    assert launch(2, ["train"], TO_SAVE_S) == 0
+    assert launch(2, ["train"], saves=True) == 0
     if not hasattr(configs[0], "shutdown_timeout"):
         pytest.skip("this PyTorch has a limit of its own")
     assert configs[0].shutdown_timeout >= 600
+    assert launch(2, ["eval"]) == 0
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "77")
+    assert launch(2, ["train"], saves=True) == 0
+    assert [config.shutdown_timeout for config in configs[1:]] == [30, 77], "nothing to save; as the user says"
 
 
 def test_a_launcher_that_leaves_before_its_ranks_takes_them_along(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,8 +89,10 @@ def test_a_launcher_that_leaves_before_its_ranks_takes_them_along(monkeypatch: p
 
     monkeypatch.setattr(elastic, "elastic_launch", lambda config, program: stopped)
     try:
-        with pytest.raises(RunError, match="stopped before it could save"):
-            launch(2, ["train"])
+        with pytest.raises(RunError, match="stopped before it could save.*--resume"):
+            launch(2, ["train"], saves=True)
+        with pytest.raises(RunError, match="stopped before its end"):
+            launch(2, ["eval"])
         assert ranks[0].wait(20) == -signal.SIGKILL
         assert bystander.poll() is None
     finally:

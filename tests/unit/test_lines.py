@@ -81,12 +81,18 @@ def changed(**changes: Any) -> str:
         changed(ratios=[1.0]),
         changed(samples=["fast", 1, 2]),
         changed(samples=None),
+        changed(samples=[math.nan, 1.0, 2.0]),
+        changed(details=None),
+        changed(conditions="x"),
+        changed(versions=[]),
     ],
 )
 def test_a_line_that_is_no_result_is_named(tmp_path: Path, bad: str) -> None:
     file = tmp_path / "results.jsonl"
     file.write_text(f"{changed()}\n{bad}\n")
-    with pytest.raises(RunError, match=r"results\.jsonl, line 2: is no result of a benchmark .*Measure again"):
+    with pytest.raises(
+        RunError, match=r"results\.jsonl, line 2: is no result of a benchmark .*Remove that line, or measure again"
+    ):
         load(file)
 
 
@@ -114,9 +120,10 @@ def test_what_is_measured_stays_whatever_ends_the_rung(tmp_path: Path, capsys: p
     with pytest.raises(KeyboardInterrupt):
         measure_two_groups(file)
     assert [one.conditions["left_out"] for one in load(file)] == [["one"], ["one", "another"], ["one", "another"]]
-    shown = capsys.readouterr().out
-    assert "a title" in shown
-    assert "third" in shown
+    shown = capsys.readouterr()
+    assert "a title" in shown.out
+    assert "third" in shown.out
+    assert shown.err == "interrupted: the group of cases under way is not kept\n"
 
 
 def test_a_rung_without_results_shows_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

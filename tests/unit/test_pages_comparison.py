@@ -186,6 +186,11 @@ def test_the_check_fails_for_a_ratio_that_is_missing_or_cannot_be_judged(after: 
     assert check(comparison, 0.1, allow_missing=True).endswith("; 1 were not measured again")
 
 
+def test_two_files_that_share_nothing_are_told_so() -> None:
+    assert remarks(compare([of(1)], [line(result("second"))]))[0] == "the two share no measurement"
+    assert "the two share no measurement" not in remarks(compare([of(1)], [of(2)]))
+
+
 def test_what_had_too_few_samples_before_is_no_loss() -> None:
     """A start with empty caches is measured once; a quick ladder's rounds are two: they are never judged."""
     few = line(result("second", samples=ROUNDS[:2], ratios=ROUNDS[:2]))

@@ -155,7 +155,7 @@ def restored(ranks: Ranks, run: RunFolder) -> tuple[int, list[str]]:
     trainer = SimpleNamespace(ranks=ranks, step=0, total_steps=9)
     trainer.load_state = lambda weights, average, state: setattr(trainer, "step", state["step"])
     notes, _ = train._restore(run, trainer, IDENTITY, Results())  # type: ignore[arg-type]
-    check_agreed(ranks, trainer.step, IDENTITY)
+    check_agreed(ranks, trainer.step, IDENTITY, unevaluated=False)
     return trainer.step, notes
 
 
@@ -190,9 +190,11 @@ def test_a_first_rank_without_files_starts_all_from_the_beginning(tmp_path: Path
 )
 def test_ranks_that_would_train_differently_are_told(change: dict[str, str], what: str) -> None:
     identities = [IDENTITY, dataclasses.replace(IDENTITY, **change)]
-    for error in on_each(lambda ranks: check_agreed(ranks, 5, identities[ranks.rank])):
+    for error in on_each(lambda ranks: check_agreed(ranks, 5, identities[ranks.rank], unevaluated=False)):
         assert isinstance(error, RunError)
         assert f"rank 1 and rank 0 do not train the same: {what} is 'b' and " in str(error)
-    for error in on_each(lambda ranks: check_agreed(ranks, ranks.rank, IDENTITY)):
+    for error in on_each(lambda ranks: check_agreed(ranks, ranks.rank, IDENTITY, unevaluated=False)):
         assert "optimizer steps done is 1 and 0" in str(error)
-    assert on_each(lambda ranks: check_agreed(ranks, 5, IDENTITY)) == [None, None]
+    for error in on_each(lambda ranks: check_agreed(ranks, 5, IDENTITY, unevaluated=ranks.is_first)):
+        assert "an evaluation due is False and True" in str(error)
+    assert on_each(lambda ranks: check_agreed(ranks, 5, IDENTITY, unevaluated=False)) == [None, None]

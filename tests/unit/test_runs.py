@@ -135,6 +135,16 @@ def test_another_recipe_is_refused_by_key_once_there_is_a_checkpoint(tmp_path: P
         run.check_recipe(other)
 
 
+def test_an_evaluation_that_is_made_up_for_is_recorded_once(tmp_path: Path) -> None:
+    """The first try was recorded, and killed before it was saved."""
+    run = created(tmp_path)
+    with build_journal(run, 0, writes=True) as journal:
+        for kind, step in (("eval", 1), ("train", 2), ("eval", 2)):
+            journal.add(kind, step, {"loss": step})
+    with build_journal(run, 2, writes=True, unevaluated=True):
+        assert [(record["kind"], record["step"]) for record in run.records()] == [("eval", 1), ("train", 2)]
+
+
 def test_the_journal_goes_to_both_files(tmp_path: Path) -> None:
     run = created(tmp_path)
     with build_journal(run, 0, writes=True) as journal:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmarks.floor import rates
+from benchmarks.floor.rates import Rates
 from benchmarks.measure import Effort, Result, measure
 from benchmarks.rungs import step, step_cases, step_loops, step_peers, step_turns
 from benchmarks.rungs.step_cases import Yardsticks, contender, measured
@@ -110,6 +111,7 @@ def test_a_turn_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of as many steps as fill it: to begin a training takes some libraries longer than a step."""
     recipe, yardsticks = tiny(), Yardsticks(CPU)
     yardsticks.floor(recipe)  # while time passes
+    monkeypatch.setattr(yardsticks, "look", lambda _: None)
     clock = Clock(monkeypatch, step_s=0.125)
     batch = synthetic_batch(recipe, CPU)
     found = contender("slow", recipe, batch, CPU, lambda *_: Loop("slow", clock.train), pytest.fail)
@@ -230,3 +232,13 @@ def test_composer_draws_a_batch_for_each_of_its_steps() -> None:
         first = len(drawn)
         train(3)
     assert len(drawn) == 2 * first
+
+
+def test_a_device_is_held_against_the_best_that_was_seen_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cores that are others' for a moment: with what was seen then alone, a step reaches more than there is."""
+    looks = iter([Rates(10.0, 2.0), Rates(8.0, 3.0)])
+    monkeypatch.setattr(step_cases, "device_rates", lambda *_, **__: next(looks))
+    yardsticks = Yardsticks(CPU)
+    yardsticks.floor(tiny())
+    yardsticks.look(tiny())
+    assert yardsticks.floor(tiny()).rates == Rates(10.0, 3.0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from fastbot.errors import RunError
 from fastbot.models.registry import build_model
 from fastbot.models.trial import least_size, refusal_of
 
@@ -95,7 +96,9 @@ def test_what_needs_memory_is_tried_with_two_pictures_at_most(rows: int, tried: 
 
 
 def test_no_memory_is_no_refusal() -> None:
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(
+        RunError, match="there is no memory for Remembering with two pictures of 8 px: CUDA out of memory"
+    ):
         refusal_of(Remembering(most=0), 2, 8)
 
 
