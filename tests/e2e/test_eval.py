@@ -173,14 +173,20 @@ def test_another_crop_and_flips_are_scored_and_reported(
     assert (tmp_path / "out" / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
+def altered(run: Path, other: Path, before: str, after: str) -> Path:
+    """Return a copy of a run, with another line in its recipe."""
+    shutil.copytree(run, other, symlinks=True)
+    recipe = (other / "recipe.toml").read_text()
+    assert before in recipe
+    (other / "recipe.toml").write_text(recipe.replace(before, after))
+    return other
+
+
 def test_what_was_trained_in_fp16_is_scored_in_fp32_on_a_cpu(
     capsys: pytest.CaptureFixture[str], run: Path, data: Path, tmp_path: Path
 ) -> None:
     """Which `eval` says in its report, and has nothing to warn of; so has `predict`."""
-    other = tmp_path / "run"
-    shutil.copytree(run, other, symlinks=True)
-    recipe = (other / "recipe.toml").read_text()
-    (other / "recipe.toml").write_text(recipe.replace('[precision]\nkind = "fp32"', '[precision]\nkind = "fp16"'))
+    other = altered(run, tmp_path / "run", '[precision]\nkind = "fp32"', '[precision]\nkind = "fp16"')
     assert RunFolder(other).recipe().precision.kind == "fp16"
     picture_file = tmp_path / "picture.jpg"
     Image.fromarray(load(PHOTOGRAPHS[0])[:SIZE, :SIZE]).save(picture_file)
@@ -202,10 +208,7 @@ def test_what_was_trained_in_fp16_is_scored_in_fp32_on_a_cpu(
 def test_the_recipe_says_whether_flips_are_averaged(
     capsys: pytest.CaptureFixture[str], run: Path, data: Path, tmp_path: Path
 ) -> None:
-    other = tmp_path / "run"
-    shutil.copytree(run, other, symlinks=True)
-    recipe = (other / "recipe.toml").read_text()
-    (other / "recipe.toml").write_text(recipe.replace("eval_flip = false", "eval_flip = true"))
+    other = altered(run, tmp_path / "run", "eval_flip = false", "eval_flip = true")
     assert "mirror images" in scored(capsys, other, data)
     assert "mirror images" not in scored(capsys, other, data, "--no-flip")
 
